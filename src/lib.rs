@@ -1,0 +1,13 @@
+//! sparkmesh: a real-time messaging mesh with durable inboxes.
+//!
+//! # The house
+//!
+//! Two rings. [`model`] is pure: values in, decisions out; it has no IO, no actor, no clock, no randomness and no log.
+//! Everything else is a thin shell round it, and `tests/architecture.rs` fails on an import against the table there.
+
+#![forbid(unsafe_code)]
+
+pub mod metrics;
+pub mod model;
+pub mod push;
+pub mod store;

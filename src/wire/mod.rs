@@ -1,0 +1,1 @@
+//! How the mesh speaks: bytes in, envelopes out, and back. No IO.
