@@ -1,5 +1,11 @@
 //! The rules of the domain, as pure code: values in, decisions out. Time, randomness and ids are arguments.
 
 pub mod codes;
+pub mod custody;
 pub mod envelope;
+pub mod heartbeat;
 pub mod ids;
+pub mod inbox;
+pub mod lane;
+pub mod outbox;
+pub mod seen;
