@@ -2,10 +2,13 @@
 
 pub mod codes;
 pub mod custody;
+pub mod decide;
 pub mod envelope;
 pub mod heartbeat;
 pub mod ids;
 pub mod inbox;
 pub mod lane;
 pub mod outbox;
+pub mod rate;
 pub mod seen;
+pub mod session;
