@@ -1,6 +1,6 @@
-//! CLIENT_CONFIG_REQUEST (type -101) and its RESPONSE (-102): push tokens, and fetching from the inbox.
+//! `CLIENT_CONFIG_REQUEST` (type -101) and its `RESPONSE` (-102): push tokens, and fetching from the inbox.
 //!
-//! Owns the fields of both payloads and their two forms: an object, and (as AllSparkRT's clients send it) a JSON string
+//! Owns the fields of both payloads and their two forms: an object, and (as the original's clients send it) a JSON string
 //! that holds one; who asks in a form is answered in it. Fields unknown here are ignored, known ones of a wrong type are
 //! refused. What is fetched, and what becomes of a token, is the home's affair.
 
@@ -147,9 +147,10 @@ fn parse_object(json: &str, form: Form) -> Result<ConfigRequest, WireError> {
                 .map(Millis),
             before: open_or("fetch_inbox_messages_to_time_stamp", fields.fetch_inbox_messages_to_time_stamp)?
                 .map(Millis),
-            first: match field_or("newest_first", fields.newest_first, false, Field::boolean)? {
-                true => First::Newest,
-                false => First::Oldest,
+            first: if field_or("newest_first", fields.newest_first, false, Field::boolean)? {
+                First::Newest
+            } else {
+                First::Oldest
             },
             limit: field_or("limit", fields.limit, i64::from(DEFAULT_LIMIT), |field| field.integer(1..=i64::MAX))?
                 .min(i64::from(MAX_LIMIT)) as u32,
@@ -200,8 +201,10 @@ fn is_truthy(raw: &str) -> bool {
 
 fn push_token(named: Field<'_>) -> Result<PushToken, WireError> {
     const WANTED: &str = "an object of provider and token";
-    let fields: TokenFields<'_> =
-        serde_json::from_str(named.raw).ok().filter(|_| named.raw.starts_with('{')).ok_or_else(|| named.wrong_unseen(WANTED))?;
+    let fields: TokenFields<'_> = serde_json::from_str(named.raw)
+        .ok()
+        .filter(|_| named.raw.starts_with('{'))
+        .ok_or_else(|| named.wrong_unseen(WANTED))?;
     let (Some(provider), Some(key)) =
         (field("push_token.provider", fields.provider), field("push_token.token", fields.token))
     else {
@@ -224,7 +227,7 @@ fn token(field: Field<'_>) -> Result<String, WireError> {
     }
 }
 
-/// CLIENT_CONFIG_RESPONSE, the answer to every request.
+/// `CLIENT_CONFIG_RESPONSE`, the answer to every request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
     /// Where something was fetched.
@@ -339,3 +342,6 @@ struct Head<'a> {
     kind: i64,
     dest_id: &'a NodeId,
 }
+
+#[cfg(test)]
+mod tests;

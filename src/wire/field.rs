@@ -1,6 +1,6 @@
 //! Single fields of what a client sends, read from raw JSON with an error that a person can act on.
 //!
-//! Shared by the decoders: each gets the raw text of a value that serde_json has found to be well-formed, and says
+//! Shared by the decoders: each gets the raw text of a value that `serde_json` has found to be well-formed, and says
 //! which field is wrong, what it should be, and (cut and escaped) what it is.
 
 use std::borrow::Cow;
@@ -18,7 +18,7 @@ const MAX_SHOWN: usize = 64;
 /// Why a frame of a client is none of ours. Each is one sentence for whoever writes the client; none shows a payload.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WireError {
-    #[error("this is not JSON: {0}")]
+    #[error("the JSON cannot be read: {0}")]
     Syntax(String),
     #[error("{what} is one JSON object, from {{ to }}")]
     NotObject { what: &'static str },

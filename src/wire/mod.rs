@@ -9,4 +9,4 @@ pub mod frame;
 pub mod native;
 pub mod notice;
 
-pub use field::WireError;
+pub use field::{MAX_DEPTH, WireError};

@@ -10,8 +10,8 @@ use std::ops::Range;
 
 use bytes::Bytes;
 use bytestring::ByteString;
-use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, Visitor};
 use serde::Serialize;
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use super::field::{self, Field, WireError};
@@ -66,7 +66,7 @@ keys! {
     Feature = "feature",
     Reference = "reference",
     TtlMs = "ttl_ms",
-    CollapseKey = "collapse_key",
+    Collapse = "collapse_key",
     SrcId = "src_id",
     SrcClientId = "src_client_id",
     Timestamp = "timestamp",
@@ -96,7 +96,7 @@ impl Key {
             | Self::Feature
             | Self::Reference
             | Self::TtlMs
-            | Self::CollapseKey => false,
+            | Self::Collapse => false,
         }
     }
 }
@@ -124,8 +124,12 @@ pub fn decode(text: &ByteString, from: Origin) -> Result<Envelope, WireError> {
         id,
         feature: fields.get(Key::Feature).map_or(Ok(Feature::default_for(kind)), feature)?,
         reference: fields.get(Key::Reference).map(|field| field.text(MAX_REFERENCE)).transpose()?,
-        ttl_ms: fields.get(Key::TtlMs).map(|field| field.integer(1..=MAX_TTL_MS as i64)).transpose()?.map(|ms| ms as u64),
-        collapse_key: fields.get(Key::CollapseKey).map(collapse_key).transpose()?,
+        ttl_ms: fields
+            .get(Key::TtlMs)
+            .map(|field| field.integer(1..=MAX_TTL_MS as i64))
+            .transpose()?
+            .map(|ms| ms as u64),
+        collapse_key: fields.get(Key::Collapse).map(collapse_key).transpose()?,
         src_id,
         seq,
         payload: fields.values[Key::Payload as usize].map(|raw| text.as_bytes().slice_ref(raw.as_bytes())),
@@ -266,7 +270,8 @@ impl<'a> Fields<'a> {
             return Ok((None, None));
         }
         let src_id = self.get(Key::SrcId).map(Field::id).transpose()?;
-        let seq = self.get(Key::Seq).filter(|_| kind == kind::ACK).map(|field| field.integer(0..=i64::MAX)).transpose()?;
+        let seq =
+            self.get(Key::Seq).filter(|_| kind == kind::ACK).map(|field| field.integer(0..=i64::MAX)).transpose()?;
         Ok((src_id, seq.map(|seq| Seq(seq as u64))))
     }
 
@@ -279,7 +284,7 @@ impl<'a> Fields<'a> {
         }
         let mut members = String::with_capacity(close - open);
         let mut kept_from = open + 1;
-        for gone in self.dropped.iter().cloned().chain([close..close]) {
+        for gone in self.dropped.iter().cloned().chain(std::iter::once(close..close)) {
             // Between two entries that go is a run of entries that stay, with the commas that were round it.
             let kept = text[kept_from..gone.start].trim_matches(|c| is_space(c) || c == ',');
             if !members.is_empty() && !kept.is_empty() {
@@ -305,7 +310,7 @@ struct Read<'a> {
     twice: Option<&'static str>,
 }
 
-impl<'a> Read<'a> {
+impl Read<'_> {
     fn offset(&self, part: &str) -> usize {
         part.as_ptr().addr() - self.text.as_ptr().addr()
     }
@@ -345,3 +350,6 @@ impl<'a> Visitor<'a> for &mut Read<'a> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

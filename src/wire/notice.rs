@@ -206,10 +206,7 @@ mod tests {
             r#"{"type":-7,"reference":"r\n","id":"m\"1","status":"stored","delivered":2,"stored":1,"dropped":0}"#
         );
         let refusal = Refusal::new(Code::TooLarge, "too much");
-        assert_eq!(
-            said(&ErrorNotice::of(&refusal, None)),
-            r#"{"type":-8,"code":"too_large","message":"too much"}"#
-        );
+        assert_eq!(said(&ErrorNotice::of(&refusal, None)), r#"{"type":-8,"code":"too_large","message":"too much"}"#);
         assert_eq!(
             said(&ErrorNotice::of(&refusal, Some(&id))),
             r#"{"type":-8,"code":"too_large","message":"too much","id":"m\"1"}"#
@@ -266,8 +263,7 @@ mod tests {
             );
         }
         let order = Some(SessionOrder { session_epoch: 3, session_seq: 9 });
-        let revealed =
-            MemberNotice { what: Membership::Revealed, id: Some(&id), order, real_id: Some(&real), ..plain };
+        let revealed = MemberNotice { what: Membership::Revealed, id: Some(&id), order, real_id: Some(&real), ..plain };
         assert_eq!(
             said(&revealed),
             r#"{"type":104,"src_id":"anonymous_7","dest_session_id":"s1","timestamp":17,"id":"m1","session_epoch":3,"session_seq":9,"payload":"alice"}"#
