@@ -11,4 +11,5 @@ pub mod metrics;
 pub mod model;
 pub mod push;
 pub mod store;
+pub mod view;
 pub mod wire;

@@ -4,6 +4,8 @@
 //! given once, when the last has settled and nobody more is expected. Who the sender is, and how it is told, is left to
 //! the shell.
 
+use super::envelope::Status;
+
 /// What became of an envelope for one recipient.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Outcome {
@@ -15,18 +17,6 @@ pub enum Outcome {
     Dropped,
     /// It could be neither delivered nor stored.
     Failed,
-}
-
-/// The word of a CONFIRMATION.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Status {
-    /// All recipients have it.
-    Delivered,
-    /// All recipients have it or will find it in their inbox.
-    Stored,
-    /// At least one will never get it, as its class or its time to live allows.
-    Dropped,
 }
 
 /// What the sender is told.

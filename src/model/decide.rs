@@ -39,7 +39,11 @@ pub trait Sessions {
 pub enum Route {
     Device(NodeId),
     /// A member by its real id, for the server's eyes only; the sender knows it as `shown`.
-    Member { real: NodeId, shown: NodeId, session: SessionId },
+    Member {
+        real: NodeId,
+        shown: NodeId,
+        session: SessionId,
+    },
     Client(ClientId),
     Session(SessionId),
 }
@@ -58,9 +62,15 @@ pub enum Decision {
     KeepAlive,
     /// A CONFIG_REQUEST.
     Config,
-    AckOne { src_id: NodeId, id: EnvelopeId },
+    AckOne {
+        src_id: NodeId,
+        id: EnvelopeId,
+    },
     AckTo(Seq),
-    Membership { session: SessionId, what: Membership },
+    Membership {
+        session: SessionId,
+        what: Membership,
+    },
     Send {
         route: Route,
         /// Who speaks, by its real id.
@@ -127,8 +137,7 @@ fn to(sender: &Sender, envelope: &Envelope, dest: &Dest, kind: i64, sessions: &i
             let from = speaker(sender, envelope);
             match (session.private(from, member), session.shown(from)) {
                 (Ok(real), Some(shown)) => {
-                    let route =
-                        Route::Member { real: real.clone(), shown: member.clone(), session: id.clone() };
+                    let route = Route::Member { real: real.clone(), shown: member.clone(), session: id.clone() };
                     masked(sender, route, from, shown)
                 }
                 (Err(Unreachable::Unknown), _) => {

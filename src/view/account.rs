@@ -126,8 +126,7 @@ impl View {
         if account.offline_notices.fetch_add(1, Ordering::Relaxed) >= MAX_OFFLINE_NOTICES {
             return;
         }
-        let offline =
-            UserOffline { src_id: shown, timestamp: super::now(), dest_session_id: account.session.as_ref() };
+        let offline = UserOffline { src_id: shown, timestamp: super::now(), dest_session_id: account.session.as_ref() };
         self.notify(&account.sender, &offline.encode());
         if acquaintance == Acquaintance::Unknown {
             self.notify(&account.sender, &NodeUnknown { dest_id: &account.sender, src_id: shown }.encode());

@@ -114,11 +114,7 @@ impl View {
         self.with(device, |inner, now, out| act(&mut inner.lane, now, out))
     }
 
-    fn with<R>(
-        &self,
-        device: &Arc<Device>,
-        act: impl FnOnce(&mut Inner, Millis, &mut Vec<Effect<Ticket>>) -> R,
-    ) -> R {
+    fn with<R>(&self, device: &Arc<Device>, act: impl FnOnce(&mut Inner, Millis, &mut Vec<Effect<Ticket>>) -> R) -> R {
         let mut effects = EFFECTS.take();
         let mut later = Later::default();
         let answer = {
@@ -161,7 +157,8 @@ impl View {
             Effect::Count { class, outcome } => count(class, outcome),
             Effect::Duplicate => metrics::DUPLICATES.inc(),
             Effect::Close(connection, close) => {
-                let stop = device.lock().edges.iter().find(|edge| edge.connection == connection).map(|e| e.stop.clone());
+                let stop =
+                    device.lock().edges.iter().find(|edge| edge.connection == connection).map(|e| e.stop.clone());
                 match stop.flatten() {
                     Some(stop) => stop.do_send(EdgeStop(close)),
                     None => self.detach(device, connection),

@@ -75,8 +75,7 @@ impl SessionTable {
             Some(published) => published.current.store(Arc::new(session)),
             None => {
                 let id = session.id().clone();
-                let published =
-                    Arc::new(Published { current: ArcSwap::from_pointee(session), last: Mutex::new(0) });
+                let published = Arc::new(Published { current: ArcSwap::from_pointee(session), last: Mutex::new(0) });
                 self.shard(&id).write().unwrap_or_else(PoisonError::into_inner).insert(id, published);
                 crate::metrics::SESSIONS.inc();
             }

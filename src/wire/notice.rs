@@ -62,9 +62,9 @@ pub struct Confirmation<'a> {
     pub id: &'a EnvelopeId,
     pub status: Status,
     /// Recipients by what became of their copy.
-    pub delivered: u64,
-    pub stored: u64,
-    pub dropped: u64,
+    pub delivered: u32,
+    pub stored: u32,
+    pub dropped: u32,
 }
 
 /// A frame was refused.
@@ -157,6 +157,20 @@ pub struct MemberNotice<'a> {
 pub struct SessionOrder {
     pub session_epoch: u64,
     pub session_seq: u64,
+}
+
+impl Membership {
+    /// By the `type` on the wire.
+    pub fn of(kind: i64) -> Option<Self> {
+        match kind {
+            kind::JOINED => Some(Self::Joined),
+            kind::LEFT => Some(Self::Left),
+            kind::REVEALED => Some(Self::Revealed),
+            kind::ONLINE => Some(Self::Online),
+            kind::OFFLINE => Some(Self::Offline),
+            _ => None,
+        }
+    }
 }
 
 impl Notice for MemberNotice<'_> {
