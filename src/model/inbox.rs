@@ -119,6 +119,11 @@ impl Inbox {
         self.entries.len()
     }
 
+    /// The highest place that is taken.
+    pub fn last(&self) -> Option<Seq> {
+        self.entries.last_key_value().map(|(seq, _)| *seq)
+    }
+
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }

@@ -473,6 +473,9 @@ impl<T> Lane<T> {
         let edge = &mut self.edges[at];
         for item in items {
             *next = item.seq.map(Seq::next);
+            if let Some(key) = item.key {
+                self.seen.insert(key, now);
+            }
             edge.outbox.push(item, now);
         }
         out.push(Effect::Wake(edge.connection));

@@ -49,6 +49,8 @@ pub struct Keep {
     pub id: EnvelopeId,
     pub collapse: Option<Key>,
     pub kind: i64,
+    /// When this server took it.
+    pub timestamp: Millis,
     pub session: Option<SessionId>,
 }
 

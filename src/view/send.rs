@@ -61,6 +61,7 @@ impl View {
             id: id.clone(),
             collapse: envelope.collapse_key.as_deref().map(|key| Key::collapse(&from, key)),
             kind: envelope.kind,
+            timestamp: now,
             session,
         });
         let mut stamp = Stamp { src_id, src_client_id, timestamp: now, id: Some(id), session: None };
@@ -163,6 +164,7 @@ impl View {
             id: envelope_id.clone(),
             collapse: None,
             kind: notice.kind,
+            timestamp,
             session: Some(id.clone()),
         };
         let class = if reliable { Class::Reliable } else { Class::Fast };
