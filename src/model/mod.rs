@@ -2,5 +2,7 @@
 
 pub mod codes;
 pub mod envelope;
+pub mod heartbeat;
 pub mod ids;
+pub mod rate;
 pub mod session;
