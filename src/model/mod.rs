@@ -9,5 +9,6 @@ pub mod ids;
 pub mod inbox;
 pub mod lane;
 pub mod outbox;
+pub mod rate;
 pub mod seen;
 pub mod session;

@@ -90,6 +90,14 @@ pub struct Join {
     pub mask: Mask,
 }
 
+/// Who gave a member its mask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Giver {
+    Owner,
+    /// The member itself, or an app.
+    Other,
+}
+
 impl Session {
     /// A new session. A device becomes its owner and first member; an app may choose id, owner and members.
     ///
@@ -114,10 +122,10 @@ impl Session {
         };
         let mut session = Self::empty(Stored { id, version: Version::default().next(), options });
         if !by.is_trusted() {
-            session.admit(by.node.clone(), draft.mask)?;
+            session.admit(by.node.clone(), draft.mask, Giver::Owner)?;
         }
         for (node, mask) in draft.members {
-            session.admit(node, mask)?;
+            session.admit(node, mask, Giver::Other)?;
         }
         let members = session.members().cloned().map(Record::Member);
         let records = std::iter::once(Record::Session(session.stored())).chain(members).collect();
@@ -128,7 +136,7 @@ impl Session {
     /// Makes a device a member: the requester, or another one at the wish of the owner or an app.
     ///
     /// Who is a member already stays as it is, and nobody is told. An owner who invites somebody that is here behind a
-    /// mask is answered as if not, without the mask.
+    /// mask that the owner did not give it is answered without the mask.
     ///
     /// Errors: `forbidden`; `conflict` for an id that stands for a member already, and when the session is full.
     pub fn join(&self, by: &Requester, join: Join) -> Result<(Self, Change), Refusal> {
@@ -137,7 +145,7 @@ impl Session {
         self.authorize(by, if own { Act::Join } else { Act::Invite })?;
         if let Some(member) = self.member(&node) {
             let mut pair = member.pair();
-            if !own && !by.is_trusted() {
+            if !own && !by.is_trusted() && !member.by_owner {
                 // Asked for a mask that is taken, whoever wears it gets the same answer: no guess is confirmed.
                 if let Mask::Anonymous(mask) = &join.mask {
                     self.check_mask(&node, mask)?;
@@ -147,7 +155,8 @@ impl Session {
             return Ok((self.clone(), Change { answer: Some(pair), notice: None, records: Vec::new() }));
         }
         let mut session = self.clone();
-        let member = session.admit(node, join.mask)?;
+        let giver = if by.node == self.options.owner { Giver::Owner } else { Giver::Other };
+        let member = session.admit(node, join.mask, giver)?;
         let change = Change {
             answer: Some(member.pair()),
             notice: Some(member.notice(kind::JOINED)),
@@ -204,7 +213,7 @@ impl Session {
     }
 
     /// Adds somebody who is no member yet, as one change. Leaves a half-changed session after an error.
-    fn admit(&mut self, node: NodeId, mask: Mask) -> Result<Member, Refusal> {
+    fn admit(&mut self, node: NodeId, mask: Mask, giver: Giver) -> Result<Member, Refusal> {
         if self.len() >= MAX_MEMBERS {
             return Err(Refusal::new(Code::Conflict, format!("a session has at most {MAX_MEMBERS} members")));
         }
@@ -220,7 +229,8 @@ impl Session {
             self.check_mask(&node, id)?;
         }
         self.version = self.version.next();
-        let member = Member { node, face, joined: self.version, changed: self.version };
+        let member =
+            Member { node, face, joined: self.version, changed: self.version, by_owner: giver == Giver::Owner };
         let fresh = self.put(member.clone());
         debug_assert!(fresh, "ids were checked, and the version is new");
         Ok(member)

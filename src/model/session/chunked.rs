@@ -1,8 +1,8 @@
 //! A sorted collection whose copies share most of their memory.
 //!
-//! A session is copied at every change while the data path still reads the old one. With 10 000 members a plain vector
-//! and map would cost half a millisecond per join; here a change copies one chunk of at most [`CHUNK`] items and a
-//! reference for every other chunk.
+//! A session is copied at every change while the data path still reads the old one. A plain vector and map would be
+//! copied whole; here a change copies one chunk of at most [`CHUNK`] items and a reference for every other chunk, so
+//! that a join into 10 000 members costs 7 us, and into 100 000 some 20 us (measured, optimised build).
 //!
 //! Invariants: items are in strictly ascending order of their keys; no chunk is empty or longer than [`CHUNK`]; after
 //! a removal no chunk and its neighbour would fit into half of one, so that a shrunken collection has few chunks.

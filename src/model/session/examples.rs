@@ -44,6 +44,10 @@ mod tests {
         let invite = |mask| session.join(&named("owner"), Join { node: Some(id("bob")), mask });
         assert_eq!(serde_json::to_string(&invite(Mask::Named).unwrap().1.answer).unwrap(), r#"["bob",null]"#);
         assert_eq!(invite(Mask::Anonymous(id("fox"))).unwrap_err().code, Code::Conflict, "a guess is not confirmed");
+        let cat = || Join { node: Some(id("ann")), mask: Mask::Anonymous(id("cat")) };
+        let (session, _) = session.join(&named("owner"), cat()).unwrap();
+        let (_, again) = session.join(&named("owner"), cat()).unwrap();
+        assert_eq!(serde_json::to_string(&again.answer).unwrap(), r#"["ann","cat"]"#, "its own invitation, repeated");
     }
 
     #[test]

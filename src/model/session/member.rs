@@ -41,6 +41,8 @@ pub struct Member {
     pub(super) joined: Version,
     /// The version of the session in which this record was last changed.
     pub(super) changed: Version,
+    /// Whether the owner of the session brought it in, and so knows its mask.
+    pub(super) by_owner: bool,
 }
 
 impl Member {

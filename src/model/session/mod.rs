@@ -10,8 +10,8 @@
 //!   them all, and an id in it means one member.
 //! - Members are kept in the order in which they joined.
 //! - [`Session::version`] grows with every change and never otherwise.
-//! - No answer, view, notice or refusal contains the real id of an anonymous member, but those to itself, to an app,
-//!   and to whoever gave that id together with the mask.
+//! - No view, notice or refusal contains the real id of an anonymous member, but for what itself asks and what the
+//!   requester has named. An answer gives both ids only to the member, to an app, and to the owner who gave the mask.
 //!
 //! Who asks for an id that is a real one of a member to be its own mask, or invites it, can tell that it is taken,
 //! though not by whom: that is the price of distinct ids.
