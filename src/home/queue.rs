@@ -31,18 +31,50 @@ pub enum TokenChange {
 }
 
 pub(super) enum Command {
-    Append { device: Arc<Device>, item: Parcel, why: Why },
+    Append {
+        device: Arc<Device>,
+        item: Parcel,
+        why: Why,
+    },
     /// An envelope for which there was no room.
-    Refuse { device: Arc<Device>, item: Parcel },
-    ToClient { client: ClientId, except: Vec<NodeId>, item: Parcel },
-    Remove { device: NodeId, seq: Seq },
-    Trim { device: NodeId, to: Seq, done: Option<Done> },
+    Refuse {
+        device: Arc<Device>,
+        item: Parcel,
+    },
+    ToClient {
+        client: ClientId,
+        except: Vec<NodeId>,
+        item: Parcel,
+    },
+    Remove {
+        device: NodeId,
+        seq: Seq,
+    },
+    Trim {
+        device: NodeId,
+        to: Seq,
+        done: Option<Done>,
+    },
     /// The device is here: it is known from now on, and belongs to this client.
-    Register { device: NodeId, client: Option<ClientId>, pending: Option<oneshot::Sender<Result<u64, Unavailable>>> },
-    Tokens { device: NodeId, change: TokenChange, done: Done },
+    Register {
+        device: NodeId,
+        client: Option<ClientId>,
+        pending: Option<oneshot::Sender<Result<u64, Unavailable>>>,
+    },
+    Tokens {
+        device: NodeId,
+        change: TokenChange,
+        done: Done,
+    },
     /// The device is being told how much was lost; how much that is.
-    Tell { device: NodeId, news: oneshot::Sender<u64> },
-    Write { writes: Vec<Write>, done: Done },
+    Tell {
+        device: NodeId,
+        news: oneshot::Sender<u64>,
+    },
+    Write {
+        writes: Vec<Write>,
+        done: Done,
+    },
     /// Answered when everything before it is durable.
     Flush(oneshot::Sender<()>),
 }
