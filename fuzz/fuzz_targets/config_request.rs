@@ -22,6 +22,8 @@ fuzz_target!(|data: &[u8]| {
     let answer: Value = serde_json::from_slice(&answer.text()).unwrap();
     match request.form {
         Form::Object => assert!(answer["payload"].is_object()),
-        Form::String => assert!(serde_json::from_str::<Value>(answer["payload"].as_str().unwrap()).unwrap().is_object()),
+        Form::String => {
+            assert!(serde_json::from_str::<Value>(answer["payload"].as_str().unwrap()).unwrap().is_object())
+        }
     }
 });
