@@ -7,7 +7,12 @@
 
 #![forbid(unsafe_code)]
 
+pub mod app;
+pub mod auth;
+pub mod cli;
+pub mod config;
 pub mod metrics;
 pub mod model;
 pub mod push;
 pub mod store;
+pub mod tls;
