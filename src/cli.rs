@@ -25,7 +25,7 @@ use crate::model::ids::{ClientId, Millis, NodeId};
 
 /// A real-time messaging mesh with durable inboxes, sessions and push, in one binary.
 #[derive(Debug, Parser)]
-#[command(version, about, max_term_width = 110, propagate_version = true)]
+#[command(version, about, propagate_version = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -34,15 +34,18 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run a server
+    ///
+    /// Each setting is a flag, an environment variable, or a key of the configuration file (named like the flag,
+    /// without the dashes): a flag goes before the environment, that before the file.
     Serve(Box<ServeArgs>),
-    /// Make a key for a device, an app or an admin, and print it
+    /// Make a key (a JWT) for a device, an app or an admin, and print it
+    ///
+    /// The secret is that of --secret-file, else of SPARKMESH_SECRET, else the one that `sparkmesh serve --dev` made
+    /// in the data directory. Any JWT library makes the same keys: HS256, `sub`, `exp`, and if wanted `client_id` and
+    /// `role`.
     Key(KeyArgs),
 }
 
-/// Run a server.
-///
-/// Each setting is a flag, an environment variable, or a key of the configuration file (named like the flag, without
-/// the dashes): a flag goes before the environment, that before the file.
 #[derive(Debug, Args)]
 struct ServeArgs {
     /// A TOML file of settings, and of the [push] section
@@ -57,10 +60,6 @@ struct ServeArgs {
     settings: Settings,
 }
 
-/// Make a key (a JWT) for a device, an app or an admin, and print it.
-///
-/// The secret is that of --secret-file, else of SPARKMESH_SECRET, else the one that `sparkmesh serve --dev` made in the
-/// data directory. Any JWT library makes the same keys: HS256, `sub`, `exp`, and if wanted `client_id` and `role`.
 #[derive(Debug, Args)]
 struct KeyArgs {
     /// The id of the device (or app, or admin) that the key is for

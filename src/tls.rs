@@ -19,7 +19,7 @@ use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 use sha2::{Digest, Sha256};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 
 /// How often the files are looked at.
 pub const POLL: Duration = Duration::from_secs(30);
@@ -169,7 +169,7 @@ impl Reloader {
 
     /// Looks every [`POLL`] and on SIGHUP, for as long as it is polled.
     pub async fn watch(mut self) {
-        let mut ticks = tokio::time::interval(POLL);
+        let mut ticks = tokio::time::interval_at(Instant::now() + POLL, POLL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut hangup = match signal(SignalKind::hangup()) {
             Ok(hangup) => Some(hangup),
