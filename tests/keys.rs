@@ -1,11 +1,11 @@
-//! Auth keys as others make them: the tokens here were minted by PyJWT 2.15.1, from the secrets and claims beside them.
+//! Auth keys as others make them: the tokens here were minted by `PyJWT` 2.15.1, from the secrets beside them.
 
 use proptest::prelude::*;
 use sparkmesh::auth::error::AuthError;
 use sparkmesh::auth::key::{Claims, Keyring, Role};
 use sparkmesh::auth::secrets::Secrets;
 use sparkmesh::model::codes::Code;
-use sparkmesh::model::ids::Millis;
+use sparkmesh::model::ids::{ClientId, Millis};
 
 const SECRETS: &str = "2024:a-shared-secret-of-32-characters\nold:an-older-secret-of-the-cluster";
 /// An hour before the tokens expire.
@@ -47,7 +47,7 @@ fn keys_of_another_implementation_are_accepted() {
     for (token, (node, client, role, expires)) in vectors {
         let identity = keyring.verify(token, NOW).unwrap();
         assert_eq!(identity.node.as_str(), node);
-        assert_eq!(identity.client.as_ref().map(|id| id.as_str()), client);
+        assert_eq!(identity.client.as_ref().map(ClientId::as_str), client);
         assert_eq!((identity.role, identity.expires), (role, Millis(expires)));
     }
 }
