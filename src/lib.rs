@@ -7,10 +7,15 @@
 
 #![forbid(unsafe_code)]
 
+pub mod app;
+pub mod auth;
+pub mod cli;
+pub mod config;
 pub mod home;
 pub mod metrics;
 pub mod model;
 pub mod push;
 pub mod store;
+pub mod tls;
 pub mod view;
 pub mod wire;

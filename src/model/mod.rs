@@ -1,5 +1,6 @@
 //! The rules of the domain, as pure code: values in, decisions out. Time, randomness and ids are arguments.
 
+pub mod backoff;
 pub mod codes;
 pub mod custody;
 pub mod decide;
