@@ -3,3 +3,4 @@
 pub mod codes;
 pub mod envelope;
 pub mod ids;
+pub mod wake;
