@@ -13,3 +13,4 @@ pub mod outbox;
 pub mod rate;
 pub mod seen;
 pub mod session;
+pub mod wake;
