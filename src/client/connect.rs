@@ -14,10 +14,10 @@ use tokio_tungstenite::tungstenite::Message;
 
 use super::command::{self, Command, To};
 use super::key::{Credentials, Holder, SecretArgs, claimed_node};
-use super::offer::{Door, Offer};
+use super::offer::{Door, InboxMode, Offer};
 use super::outgoing::Outgoing;
 use super::render::{self, Incoming, clean};
-use super::socket::{self, InboxMode, Socket};
+use super::socket::{self, Socket};
 use super::{ClientError, api, backoff, terminal};
 use crate::model::codes::kind;
 use crate::model::ids::{ClientId, NodeId};

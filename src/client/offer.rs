@@ -26,6 +26,34 @@ pub struct Offer {
     pub start_after_ms: u64,
 }
 
+/// What is done with the inbox on connecting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum InboxMode {
+    /// What waits is sent at once, and leaves the inbox as it arrives
+    Auto,
+    /// What waits stays until it is asked for (/inbox)
+    Manual,
+}
+
+impl Offer {
+    /// The WebSocket's address with its keys: never to be shown.
+    ///
+    /// # Errors
+    /// [`ClientError::BadAnswer`] where the offer is no WebSocket address.
+    pub fn address(&self, key: &str, inbox: InboxMode) -> Result<Url, ClientError> {
+        let bad = |reason: String| ClientError::BadAnswer { url: self.ws_url.clone(), reason };
+        let mut url = Url::parse(&self.ws_url).map_err(|e| bad(e.to_string()))?;
+        if !matches!(url.scheme(), "ws" | "wss") {
+            return Err(bad("the offer is no WebSocket address".to_owned()));
+        }
+        url.query_pairs_mut().append_pair("auth_key", key).append_pair("validation_key", &self.validation_key);
+        if inbox == InboxMode::Auto {
+            url.query_pairs_mut().append_pair("inbox", "auto");
+        }
+        Ok(url)
+    }
+}
+
 /// A server's HTTP address, and the questions asked there.
 #[derive(Debug, Clone)]
 pub struct Door {
@@ -198,5 +226,22 @@ mod tests {
         let silent = refusal(503, b"<html>", Some(Duration::from_secs(2)));
         assert!(silent.may_pass());
         assert!(matches!(silent, ClientError::Refused { retry_after: Some(wait), .. } if wait.as_secs() == 2));
+    }
+
+    #[test]
+    fn the_address_carries_the_keys_escaped() {
+        let offer = Offer {
+            ws_url: "ws://h:1/v1/connect".to_owned(),
+            validation_key: "a+b/c=".to_owned(),
+            pending: 0,
+            start_after_ms: 0,
+        };
+        let url = offer.address("k.e.y", InboxMode::Auto).unwrap();
+        assert_eq!(url.as_str(), "ws://h:1/v1/connect?auth_key=k.e.y&validation_key=a%2Bb%2Fc%3D&inbox=auto");
+        assert!(!offer.address("k", InboxMode::Manual).unwrap().as_str().contains("inbox"));
+        for bad in ["http://h/", "nothing"] {
+            let offer = Offer { ws_url: bad.to_owned(), ..offer.clone() };
+            assert!(offer.address("k", InboxMode::Auto).is_err(), "{bad}");
+        }
     }
 }

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use futures_util::SinkExt;
-use reqwest::Url;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
@@ -12,7 +11,7 @@ use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
 
 use super::ClientError;
-use super::offer::{Offer, refusal};
+use super::offer::{InboxMode, Offer, refusal};
 use super::render::clean;
 use crate::model::codes::Close;
 
@@ -27,35 +26,12 @@ const STUCK: Duration = Duration::from_secs(20);
 /// A handshake takes no longer.
 const PATIENCE: Duration = Duration::from_secs(15);
 
-/// What is done with the inbox on connecting.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum InboxMode {
-    /// What waits is sent at once, and leaves the inbox as it arrives
-    Auto,
-    /// What waits stays until it is asked for (/inbox)
-    Manual,
-}
-
-/// The address with its keys: never to be shown.
-fn address(offer: &Offer, key: &str, inbox: InboxMode) -> Result<Url, ClientError> {
-    let bad = |reason: String| ClientError::BadAnswer { url: offer.ws_url.clone(), reason };
-    let mut url = Url::parse(&offer.ws_url).map_err(|e| bad(e.to_string()))?;
-    if !matches!(url.scheme(), "ws" | "wss") {
-        return Err(bad("the offer is no WebSocket address".to_owned()));
-    }
-    url.query_pairs_mut().append_pair("auth_key", key).append_pair("validation_key", &offer.validation_key);
-    if inbox == InboxMode::Auto {
-        url.query_pairs_mut().append_pair("inbox", "auto");
-    }
-    Ok(url)
-}
-
 /// Opens the WebSocket an offer is for; the offer is used up, whatever comes of it.
 ///
 /// # Errors
 /// Unreachable, or refused with the server's words.
 pub(super) async fn open(offer: &Offer, key: &str, inbox: InboxMode) -> Result<Socket, ClientError> {
-    let url = address(offer, key, inbox)?;
+    let url = offer.address(key, inbox)?;
     let config = WebSocketConfig::default()
         .max_message_size(Some(MAX_MESSAGE))
         .max_frame_size(Some(MAX_MESSAGE))
@@ -116,22 +92,5 @@ mod tests {
         assert!(told(4401, "").to_string().contains("bad key"));
         assert!(!told(4401, "\u{1b}[2J").to_string().contains('\u{1b}'));
         assert!(closed(None).may_pass());
-    }
-
-    #[test]
-    fn the_address_carries_the_keys_escaped() {
-        let offer = Offer {
-            ws_url: "ws://h:1/v1/connect".to_owned(),
-            validation_key: "a+b/c=".to_owned(),
-            pending: 0,
-            start_after_ms: 0,
-        };
-        let url = address(&offer, "k.e.y", InboxMode::Auto).unwrap();
-        assert_eq!(url.as_str(), "ws://h:1/v1/connect?auth_key=k.e.y&validation_key=a%2Bb%2Fc%3D&inbox=auto");
-        assert!(!address(&offer, "k", InboxMode::Manual).unwrap().as_str().contains("inbox"));
-        for bad in ["http://h/", "nothing"] {
-            let offer = Offer { ws_url: bad.to_owned(), ..offer.clone() };
-            assert!(address(&offer, "k", InboxMode::Auto).is_err(), "{bad}");
-        }
     }
 }
