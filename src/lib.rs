@@ -9,7 +9,9 @@
 
 pub mod app;
 pub mod auth;
+pub mod bench;
 pub mod cli;
+pub mod client;
 pub mod config;
 pub mod home;
 pub mod metrics;
