@@ -1,4 +1,3 @@
-<<<<<<< HEAD
 //! What one server is told: settings from flags, environment and file, made into values that fit together.
 //!
 //! Owns the rules between settings (a certificate needs its key, `--dev` stays on loopback, ...). Invariant: a [`Config`]
@@ -377,6 +376,3 @@ mod tests {
         assert_eq!(resolved("num-max-connections = 824", &AROUND).unwrap().limits.max_connections, 824);
     }
 }
-=======
-pub mod push;
->>>>>>> push

@@ -1,11 +1,3 @@
-<<<<<<< HEAD
-//! The `[push]` section of the configuration file.
-
-use serde::Deserialize;
-
-#[derive(Default, Clone, Debug, Deserialize)]
-pub struct PushSettings {}
-=======
 //! What an operator can say about push: the `[push]` table of the configuration file.
 //!
 //! Secrets stand in files, never here. A provider without its section is off.
@@ -184,4 +176,3 @@ mod tests {
         assert!(PushSettings { queue_bytes: 5, ..PushSettings::default() }.limits().is_err());
     }
 }
->>>>>>> push
