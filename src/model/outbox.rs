@@ -203,7 +203,7 @@ impl<T> Outbox<T> {
     /// fill the outbox to twice its limit, so that one who reads slowly still learns what became of what it sent.
     #[must_use]
     pub fn push_notice(&mut self, frame: Bytes) -> bool {
-        if self.bytes + frame.len() > 2 * self.limit {
+        if self.bytes > 0 && self.bytes + frame.len() > 2 * self.limit {
             return false;
         }
         self.bytes += frame.len();

@@ -201,6 +201,18 @@ impl View {
         }
     }
 
+    /// The answer to something this edge has asked, behind what waits there.
+    pub fn answer(&self, device: &Arc<Device>, connection: ConnectionId, frame: &Encoded) {
+        if self.on(device, |lane, _, out| lane.answer(connection, frame, out)) == Delivery::Refused {
+            metrics::NOTICES_DROPPED.inc();
+        }
+    }
+
+    /// Something came from this edge: it lives.
+    pub fn received(&self, device: &Arc<Device>, connection: ConnectionId, now: Millis) {
+        device.lock().lane.received(connection, now);
+    }
+
     /// Closes the edge once all that waits there is written.
     pub fn end(&self, device: &Arc<Device>, connection: ConnectionId, close: Close) {
         self.on(device, |lane, _, out| lane.end(connection, frame::close(close), out));
