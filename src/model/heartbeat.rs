@@ -35,6 +35,11 @@ impl Heartbeat {
     /// What is due now; a [`Beat::Ping`] is expected to be sent.
     pub fn beat(&mut self, now: Millis) -> Beat {
         match self.asked {
+            // Asked too long ago: this server slept, and the answer may lie unread.
+            Some(asked) if now.since(asked) >= 2 * DEAD_AFTER_MS => {
+                self.asked = Some(now);
+                Beat::Ping
+            }
             Some(asked) if now.since(asked) >= DEAD_AFTER_MS => Beat::Dead,
             None if now.since(self.heard) >= PING_AFTER_MS => {
                 self.asked = Some(now);
@@ -57,6 +62,14 @@ mod tests {
         assert_eq!(heart.beat(Millis(26_000)), Beat::Wait);
         assert_eq!(heart.beat(Millis(34_999)), Beat::Wait);
         assert_eq!(heart.beat(Millis(35_000)), Beat::Dead);
+    }
+
+    #[test]
+    fn a_server_that_slept_asks_again() {
+        let mut heart = Heartbeat::new(Millis(0));
+        assert_eq!(heart.beat(Millis(25_000)), Beat::Ping);
+        assert_eq!(heart.beat(Millis(60_000)), Beat::Ping);
+        assert_eq!(heart.beat(Millis(70_000)), Beat::Dead);
     }
 
     #[test]

@@ -325,7 +325,7 @@ impl<T> Lane<T> {
         self.at(connection).is_none_or(|at| self.edges[at].outbox.has_ended())
     }
 
-    /// What the edge may write next: whole frames, about `budget` bytes.
+    /// What the edge may write next: whole frames, about `budget` bytes. How many untracked envelopes are among them.
     pub fn take(
         &mut self,
         connection: ConnectionId,
@@ -333,17 +333,18 @@ impl<T> Lane<T> {
         now: Millis,
         batch: &mut VecDeque<Bytes>,
         out: &mut Effects<T>,
-    ) {
-        let Some(at) = self.at(connection) else { return };
+    ) -> u64 {
+        let Some(at) = self.at(connection) else { return 0 };
         let mut expired = Vec::new();
         let edge = &mut self.edges[at];
-        edge.outbox.take(budget, now, batch, &mut expired, edge.options.acks, self.ping);
+        let untracked = edge.outbox.take(budget, now, batch, &mut expired, edge.options.acks, self.ping);
         for item in expired {
             if let Some(seq) = item.seq {
                 out.push(Effect::Remove(seq));
             }
             self.settle(item, Outcome::Dropped, out);
         }
+        untracked
     }
 
     /// Something came from this edge: it lives.
@@ -440,6 +441,14 @@ impl<T> Lane<T> {
         self.pump(out);
     }
 
+    /// The inbox has stored something that did not come from this lane.
+    pub fn stored_elsewhere(&mut self, seq: Seq, out: &mut Effects<T>) {
+        if self.is_attached() {
+            self.stored(seq);
+            self.pump(out);
+        }
+    }
+
     /// Something is in the inbox that the newest edge has not been sent.
     fn stored(&mut self, seq: Seq) {
         match &mut self.mode {
@@ -464,6 +473,9 @@ impl<T> Lane<T> {
         let edge = &mut self.edges[at];
         for item in items {
             *next = item.seq.map(Seq::next);
+            if let Some(key) = item.key {
+                self.seen.insert(key, now);
+            }
             edge.outbox.push(item, now);
         }
         out.push(Effect::Wake(edge.connection));

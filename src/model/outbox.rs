@@ -49,9 +49,9 @@ pub struct Keep {
     pub id: EnvelopeId,
     pub collapse: Option<Key>,
     pub kind: i64,
+    /// When this server took it.
+    pub timestamp: Millis,
     pub session: Option<SessionId>,
-    /// The payload where it is a short JSON string, for notifications with content.
-    pub title: Option<String>,
 }
 
 impl Keep {
@@ -246,7 +246,7 @@ impl<T> Outbox<T> {
     }
 
     /// Moves what may be written next into `batch`, about `budget` bytes, dropping what has expired into `expired`.
-    /// `encode` makes the frame of a ping.
+    /// `encode` makes the frame of a ping. How many untracked items were among them.
     pub fn take(
         &mut self,
         budget: usize,
@@ -255,11 +255,12 @@ impl<T> Outbox<T> {
         expired: &mut Vec<Item<T>>,
         acks: Acks,
         encode: impl FnOnce(u64) -> Bytes,
-    ) {
+    ) -> u64 {
         if self.has_ended() {
-            return;
+            return 0;
         }
         let mut taken = 0;
+        let mut untracked = 0;
         while let Some(frame) = self.control.pop_front() {
             self.bytes -= frame.len();
             taken += frame.len();
@@ -285,6 +286,7 @@ impl<T> Outbox<T> {
             batch.push_back(item.encoded.frame().clone());
             if item.class == Class::Fast {
                 self.bytes -= item.cost();
+                untracked += 1;
             } else {
                 self.written += 1;
                 self.unacked.push_back((self.written, item));
@@ -302,6 +304,7 @@ impl<T> Outbox<T> {
             batch.push_back(std::mem::take(frame));
             self.ending = Ending::Closed;
         }
+        untracked
     }
 
     /// Whether something written waits for a ping to be sent after it.
