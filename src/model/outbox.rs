@@ -292,6 +292,9 @@ impl<T> Outbox<T> {
                 self.unacked.push_back((self.written, item));
             }
         }
+        if !expired.is_empty() {
+            self.calm();
+        }
         if self.wants_ping(acks) {
             let counter = self.next_counter;
             self.next_counter += 1;
@@ -362,7 +365,16 @@ impl<T> Outbox<T> {
     }
 
     fn is_waiting(&self) -> bool {
-        !self.unacked.is_empty() || self.queue.iter().filter_map(Waiting::item).any(|item| item.class != Class::Fast)
+        !self.unacked.is_empty()
+            || !self.ghosts.is_empty()
+            || self.queue.iter().filter_map(Waiting::item).any(|item| item.class != Class::Fast)
+    }
+
+    /// Nobody waits any more when nothing is left to wait for; an edge that is idle must not count as stalled.
+    fn calm(&mut self) {
+        if !self.is_waiting() {
+            self.waiting_since = None;
+        }
     }
 
     /// How long something tracked has waited without progress.
@@ -380,7 +392,7 @@ impl<T> Outbox<T> {
             }
         }
         self.bytes -= items.iter().map(Item::cost).sum::<usize>();
-        self.waiting_since = None;
+        self.calm();
         items
     }
 
@@ -404,12 +416,15 @@ impl<T> Outbox<T> {
 
     /// The lowest place in the inbox of what was written and never acknowledged; forgets those ghosts.
     pub fn exorcise(&mut self) -> Option<Seq> {
-        self.ghosts.drain(..).filter_map(|ghost| ghost.seq).min()
+        let lowest = self.ghosts.drain(..).filter_map(|ghost| ghost.seq).min();
+        self.calm();
+        lowest
     }
 
     /// An item that left a ghost was not stored after all.
     pub fn drop_ghost(&mut self, keep: &Arc<Keep>) {
         self.ghosts.retain(|ghost| !Arc::ptr_eq(&ghost.keep, keep));
+        self.calm();
     }
 
     /// The lowest place in the inbox of what waits to be written.
