@@ -200,7 +200,7 @@ impl<T> Lane<T> {
             pace: Pace::Moving,
             heartbeat: Heartbeat::new(now),
         };
-        let older = self.take_back_all();
+        let older = self.take_back_all(out);
         self.edges.push(edge);
         match (options.replay, replayed) {
             (Replay::Auto, false) => {
@@ -215,9 +215,8 @@ impl<T> Lane<T> {
     /// The edge is gone: what it has not acknowledged goes to another edge, else to the inbox.
     pub fn detach(&mut self, connection: ConnectionId, now: Millis, out: &mut Effects<T>) {
         let Some(at) = self.at(connection) else { return };
-        self.rewind(at);
-        let mut edge = self.edges.remove(at);
-        let items = edge.outbox.take_back();
+        let items = self.take_back(at, out);
+        self.edges.remove(at);
         if self.edges.is_empty() {
             self.append_all(items, Why::Absent, now, out);
             self.mode = Mode::Live;
@@ -508,8 +507,7 @@ impl<T> Lane<T> {
     fn stall(&mut self, at: usize, now: Millis, out: &mut Effects<T>) {
         self.edges[at].pace = Pace::Stalled;
         if self.newest_moving().is_some() {
-            self.rewind(at);
-            let items = self.edges[at].outbox.take_back();
+            let items = self.take_back(at, out);
             self.send_again(items, now, out);
         } else {
             self.divert(at, Why::Stalled, now, out);
@@ -523,6 +521,7 @@ impl<T> Lane<T> {
         let lowest = outbox.lowest_waiting();
         let items = outbox.take_back_leaving_ghosts();
         self.rewind_to(lowest);
+        let items = self.leave_stored(items, out);
         self.append_all(items, why, now, out);
     }
 
@@ -574,13 +573,27 @@ impl<T> Lane<T> {
         self.catch_up_from(next);
     }
 
-    fn take_back_all(&mut self) -> Vec<Item<T>> {
-        let mut all = Vec::new();
-        for at in 0..self.edges.len() {
-            self.rewind(at);
-            all.extend(self.edges[at].outbox.take_back());
+    /// What edge `at` has not acknowledged and the inbox does not have, in order.
+    fn take_back(&mut self, at: usize, out: &mut Effects<T>) -> Vec<Item<T>> {
+        self.rewind(at);
+        let items = self.edges[at].outbox.take_back();
+        self.leave_stored(items, out)
+    }
+
+    fn take_back_all(&mut self, out: &mut Effects<T>) -> Vec<Item<T>> {
+        (0..self.edges.len()).flat_map(|at| self.take_back(at, out)).collect()
+    }
+
+    /// Items that are in the inbox already stay there alone, and those who wait for them are told so. Returns the others.
+    fn leave_stored(&mut self, items: Vec<Item<T>>, out: &mut Effects<T>) -> Vec<Item<T>> {
+        let (stored, others): (Vec<_>, Vec<_>) = items.into_iter().partition(|item| item.seq.is_some());
+        for item in stored {
+            if let Some(key) = item.key {
+                self.seen.settle(key, Outcome::Stored);
+            }
+            self.settle_repeat(item, Outcome::Stored, out);
         }
-        all
+        others
     }
 
     /// What another edge has not acknowledged, on the edge that is now the newest, before anything newer.
@@ -590,15 +603,15 @@ impl<T> Lane<T> {
             return;
         }
         let edge = &mut self.edges[at];
-        for item in items.into_iter().filter(|item| item.seq.is_none()) {
+        for item in items {
             edge.outbox.push(item, now);
         }
         out.push(Effect::Wake(edge.connection));
     }
 
-    /// Items that are in the inbox already stay there; fast ones are dropped.
+    /// Fast ones are dropped.
     fn append_all(&mut self, items: Vec<Item<T>>, why: Why, now: Millis, out: &mut Effects<T>) {
-        for item in items.into_iter().filter(|item| item.seq.is_none()) {
+        for item in items {
             let expired = item.expires.is_some_and(|at| at <= now);
             match item.class {
                 Class::Reliable if !expired => self.append(item, why, out),
