@@ -202,13 +202,12 @@ impl<T> Lane<T> {
         };
         let older = self.take_back_all(out);
         self.edges.push(edge);
-        match (options.replay, replayed) {
-            (Replay::Auto, false) => {
-                self.append_all(older, Why::Behind, now, out);
-                self.catch_up_from(Seq(1));
-            }
-            _ => self.send_again(older, now, out),
+        if options.replay == Replay::Auto && !replayed {
+            self.catch_up_from(Seq(1));
+        } else if self.appending > 0 && matches!(self.mode, Mode::Live) {
+            self.fall_behind();
         }
+        self.send_again(older, now, out);
         self.pump(out);
     }
 
@@ -247,7 +246,7 @@ impl<T> Lane<T> {
                         return;
                     }
                     // On its way into the inbox, which knows it: follow it there, to be answered after it.
-                    return self.append(item, Why::Behind, out);
+                    return self.append(item, Why::Behind, now, out);
                 }
                 None if self.is_attached() => self.seen.insert(key, now),
                 None => {}
@@ -264,10 +263,7 @@ impl<T> Lane<T> {
             None if self.edges.is_empty() => Why::Absent,
             None => Why::Stalled,
             Some(_) if matches!(self.mode, Mode::CatchUp { .. }) => Why::Behind,
-            Some(at) if !self.edges[at].outbox.has_room(item.cost()) => {
-                self.divert(at, Why::Overflow, now, out);
-                Why::Overflow
-            }
+            Some(at) if !self.edges[at].outbox.has_room(item.cost()) => Why::Overflow,
             Some(at) => {
                 let edge = &mut self.edges[at];
                 edge.outbox.push(item, now);
@@ -275,7 +271,7 @@ impl<T> Lane<T> {
                 return;
             }
         };
-        self.append(item, why, out);
+        self.append(item, why, now, out);
     }
 
     fn offer_fast(&mut self, item: Item<T>, now: Millis, out: &mut Effects<T>) {
@@ -545,6 +541,12 @@ impl<T> Lane<T> {
         newest_moving(&self.edges)
     }
 
+    /// What is on its way into the inbox must be read back from there before anything newer is sent.
+    fn fall_behind(&mut self) {
+        self.mode = Mode::CatchUp { next: None, reading: Reading::No };
+        self.generation += 1;
+    }
+
     fn catch_up_from(&mut self, seq: Seq) {
         self.mode = Mode::CatchUp { next: Some(seq), reading: Reading::No };
         self.generation += 1;
@@ -596,17 +598,22 @@ impl<T> Lane<T> {
         others
     }
 
-    /// What another edge has not acknowledged, on the edge that is now the newest, before anything newer.
+    /// What another edge has not acknowledged, on the edge that is now the newest, before anything newer. While that one
+    /// catches up, what the inbox has is older: then reliable ones follow there.
     fn send_again(&mut self, items: Vec<Item<T>>, now: Millis, out: &mut Effects<T>) {
         let Some(at) = self.newest_moving() else { return self.append_all(items, Why::Stalled, now, out) };
         if items.is_empty() {
             return;
         }
+        let behind = matches!(self.mode, Mode::CatchUp { .. });
+        let (later, at_once): (Vec<_>, Vec<_>) =
+            items.into_iter().partition(|item| behind && item.class == Class::Reliable);
         let edge = &mut self.edges[at];
-        for item in items {
+        for item in at_once {
             edge.outbox.push(item, now);
         }
         out.push(Effect::Wake(edge.connection));
+        self.append_all(later, Why::Behind, now, out);
     }
 
     /// Fast ones are dropped.
@@ -614,16 +621,25 @@ impl<T> Lane<T> {
         for item in items {
             let expired = item.expires.is_some_and(|at| at <= now);
             match item.class {
-                Class::Reliable if !expired => self.append(item, why, out),
+                Class::Reliable if !expired => self.append_behind(item, why, out),
                 _ => self.settle(item, Outcome::Dropped, out),
             }
         }
     }
 
-    fn append(&mut self, item: Item<T>, why: Why, out: &mut Effects<T>) {
+    /// Into the inbox, and before it whatever edges have under way that is not there: it is older.
+    fn append(&mut self, item: Item<T>, why: Why, now: Millis, out: &mut Effects<T>) {
+        for at in 0..self.edges.len() {
+            if self.edges[at].outbox.holds_unstored() {
+                self.divert(at, why, now, out);
+            }
+        }
+        self.append_behind(item, why, out);
+    }
+
+    fn append_behind(&mut self, item: Item<T>, why: Why, out: &mut Effects<T>) {
         if matches!(self.mode, Mode::Live) && !self.edges.is_empty() {
-            self.mode = Mode::CatchUp { next: None, reading: Reading::No };
-            self.generation += 1;
+            self.fall_behind();
         }
         self.appending += 1;
         out.push(Effect::Append(item, why));
