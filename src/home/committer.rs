@@ -379,7 +379,7 @@ impl Committer {
             // Loading it expires it: the rules of expiry are in one place.
             let expired = self
                 .boxes
-                .change(&*self.store, device, now, |mailbox| mailbox.inbox.expire(mailbox.limits(self.limits), now));
+                .change(&*self.store, &device, now, |mailbox| mailbox.inbox.expire(mailbox.limits(self.limits), now));
             lose(&device, &expired.unwrap_or_default(), &mut writes);
         }
         self.boxes.heads(&mut writes);
