@@ -81,6 +81,7 @@ pub async fn serve(config: Config) -> Result<(), AppError> {
             result.unwrap_or_else(|error| Err(io::Error::other(error))).map_err(AppError::Run)?;
         }
         () = end_wanted() => {}
+        () = parts.site.standing.leaving() => {}
     }
     parts.go_away(&handle, state.config.drain_deadline).await;
     drop(data_dir);

@@ -15,6 +15,7 @@ pub mod client;
 pub mod config;
 pub mod edge;
 pub mod home;
+pub mod http;
 pub mod metrics;
 pub mod model;
 pub mod node;

@@ -1,7 +1,7 @@
 //! The actor of one edge: hears what its socket says, and ends it.
 //!
-//! Owns the incoming side and the life of the connection. Invariant: whatever ends the edge, its lane is detached once,
-//! in [`Edge::stopped`]; what it had not acknowledged goes another way there.
+//! Owns the incoming side and the life of the connection. Invariant: whatever ends the edge, its [`Attached`] is dropped
+//! with it, which detaches its lane.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use crate::model::codes::{Close, Code, Refusal};
 use crate::model::decide::Sender;
 use crate::model::ids::ConnectionId;
 use crate::model::rate::{Bucket, Limits};
-use crate::node::{Attached, Detach};
+use crate::node::Attached;
 use crate::view::{Device, EdgeStop, now};
 use crate::wire::frame;
 use crate::wire::notice::{ErrorNotice, Notice};
@@ -29,6 +29,9 @@ pub struct Edge {
     pub(super) sender: Sender,
     pub(super) device: Arc<Device>,
     pub(super) connection: ConnectionId,
+    /// What is dropped last: the place in the lane.
+    _attached: Attached,
+    incoming: SpawnHandle,
     bucket: Bucket,
     since: Instant,
     ending: Ending,
@@ -52,13 +55,15 @@ impl Edge {
         stream: AggregatedMessageStream,
         ctx: &mut Context<Self>,
     ) -> Self {
-        ctx.add_stream(stream);
+        let incoming = ctx.add_stream(stream);
         let limits = Limits { frames: site.limits.rate_frames, bytes: site.limits.rate_bytes };
         Self {
             site,
             sender: newcomer.sender,
-            device: attached.device,
+            device: attached.device.clone(),
             connection: attached.connection,
+            _attached: attached,
+            incoming,
             bucket: Bucket::new(limits, Duration::ZERO),
             since: Instant::now(),
             ending: Ending::No,
@@ -121,10 +126,6 @@ impl Actor for Edge {
     }
 
     fn stopped(&mut self, _: &mut Self::Context) {
-        self.site.view.detach(&self.device, self.connection);
-        let detach = Detach { device: self.device.clone(), client: self.sender.client.clone() };
-        // The node's mailbox is drained quickly, and one of these is all that an edge leaves there.
-        self.site.node.do_send(detach);
         if self.ending == Ending::No {
             metrics::CLOSED.with_label_values(&["connection lost"]).inc();
             log::info!("{} lost its connection ({})", self.sender.node, self.connection.0);
@@ -136,7 +137,7 @@ impl StreamHandler<Result<AggregatedMessage, ProtocolError>> for Edge {
     fn handle(&mut self, item: Result<AggregatedMessage, ProtocolError>, ctx: &mut Self::Context) {
         if self.ending == Ending::Closing {
             // Only the answer to our close is awaited.
-            if matches!(item, Ok(AggregatedMessage::Close(_)) | Err(_)) {
+            if matches!(item, Ok(AggregatedMessage::Close(_))) {
                 ctx.stop();
             }
             return;
@@ -166,6 +167,8 @@ impl StreamHandler<Result<AggregatedMessage, ProtocolError>> for Edge {
 impl Edge {
     /// The stream of frames has an error; nothing more can be read after it.
     fn refuse_stream(&mut self, error: &ProtocolError, ctx: &mut Context<Self>) {
+        // The decoder would find the same fault again and again.
+        ctx.cancel_future(self.incoming);
         let limit = self.site.limits.max_message_bytes;
         match error {
             ProtocolError::Overflow => {

@@ -69,6 +69,7 @@ impl Handler<Drain> for Node {
             return;
         }
         self.standing.draining.store(true, Ordering::Relaxed);
+        self.standing.leaving.notify_one();
         let mut waiting = VecDeque::new();
         self.view.devices.for_each(|device| {
             if device.is_attached() {

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use actix::prelude::*;
+use tokio::sync::Notify;
 
 pub use drain::{Drain, Drained};
 
@@ -29,11 +30,12 @@ pub struct Standing {
     connections: AtomicU64,
     max: u64,
     draining: AtomicBool,
+    leaving: Notify,
 }
 
 impl Standing {
     pub fn new(max: u64) -> Self {
-        Self { connections: AtomicU64::new(0), max, draining: AtomicBool::new(false) }
+        Self { connections: AtomicU64::new(0), max, draining: AtomicBool::new(false), leaving: Notify::new() }
     }
 
     pub fn connections(&self) -> u64 {
@@ -50,6 +52,11 @@ impl Standing {
 
     pub fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Returns when the server has been asked to go away.
+    pub async fn leaving(&self) {
+        self.leaving.notified().await;
     }
 
     /// Why a newcomer is not taken, if it is not.
@@ -115,16 +122,29 @@ pub struct Attach {
     pub options: Options,
 }
 
-/// Its edge is there, and visible to everybody.
+/// Its edge is there, and visible to everybody. When this is dropped, by whatever end, the lane is detached, so that what
+/// was not acknowledged goes another way, and the node is told.
 pub struct Attached {
     pub connection: ConnectionId,
     pub device: Arc<Device>,
+    client: Option<ClientId>,
+    view: Arc<View>,
+    node: Addr<Node>,
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        self.view.detach(&self.device, self.connection);
+        let detach = Detach { device: self.device.clone(), client: self.client.take() };
+        // The node's mailbox is drained quickly, and one of these is all that an edge leaves there.
+        self.node.do_send(detach);
+    }
 }
 
 impl Handler<Attach> for Node {
     type Result = Result<Attached, Refusal>;
 
-    fn handle(&mut self, attach: Attach, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, attach: Attach, ctx: &mut Self::Context) -> Self::Result {
         if let Some(refusal) = self.standing.refusal() {
             return Err(refusal);
         }
@@ -145,16 +165,17 @@ impl Handler<Attach> for Node {
         for published in self.view.sessions.watching(&attach.node) {
             self.view.show_present(published.current().id(), &attach.node);
         }
-        Ok(Attached { connection, device })
+        let (view, node) = (self.view.clone(), ctx.address());
+        Ok(Attached { connection, device, client: attach.client, view, node })
     }
 }
 
 /// An edge has ended; its lane is detached already.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct Detach {
-    pub device: Arc<Device>,
-    pub client: Option<ClientId>,
+struct Detach {
+    device: Arc<Device>,
+    client: Option<ClientId>,
 }
 
 impl Handler<Detach> for Node {
