@@ -88,7 +88,9 @@ impl Store for MemoryStore {
             Some(Fault::Unwritable) => Err(StoreError::Unwritable(std::io::ErrorKind::StorageFull.into())),
             Some(Fault::Damaged) => Err(StoreError::Damaged("told to fail".to_owned())),
             None => {
-                writes.iter().for_each(|write| held.apply(write));
+                for write in writes {
+                    held.apply(write);
+                }
                 Ok(())
             }
         }

@@ -1,8 +1,8 @@
 //! The embedded store: tables in `sled` databases, in a directory that one process owns.
 //!
 //! Owns what becomes of failures. A commit that failed leaves the engine in an unknown state, so the engine is opened
-//! again before the next commit, once there is room on the disk; readers go on meanwhile. A store that cannot be opened
-//! is moved aside, and one that lost something it had acknowledged gets a new epoch, so that clients know. Files that
+//! again at once, for the readers; on a full disk, room that was reserved for this is given up. Commits are taken again
+//! when that room can be had back. A store that cannot be opened is moved aside, and one that lost something it had acknowledged gets a new epoch, so that clients know. Files that
 //! outgrew what they hold are rebuilt, in steps.
 //!
 //! `engine` is one database, `value` how values lie in it, `directory` which database counts, `slot` how readers and
@@ -31,10 +31,10 @@ use crate::metrics;
 use crate::model::ids::Epoch;
 
 /// After a rebuild failed, the next is not tried for so long.
-const REBUILD_PAUSE: Duration = Duration::from_mins(10);
-/// Room that opening a database may need: the rest of a segment, and a list of its pages (a small part of its size).
-const REOPEN_ROOM: u64 = 4 << 20;
-const REOPEN_SHARE: u64 = 128;
+const REBUILD_PAUSE: Duration = Duration::from_secs(600);
+/// To open a database takes room: for the rest of a segment, and for a list of its pages, which is less than this part
+/// of its size.
+const RESERVE_SHARE: u64 = 256;
 
 /// The sizes of a store, in bytes.
 #[derive(Debug, Clone)]
@@ -46,6 +46,8 @@ pub struct Tuning {
     pub rebuild_slack: u64,
     /// How much one step of a rebuild copies: commits wait for it.
     pub rebuild_step: u64,
+    /// Room on the disk that is kept for opening the store again when the disk is full; somewhat more for a large store.
+    pub reserve: u64,
     /// How long after a failed commit, or a failed attempt to go on after one, the next attempt is made.
     pub retry_after: Duration,
 }
@@ -57,6 +59,7 @@ impl Default for Tuning {
             rebuild_factor: 4,
             rebuild_slack: 256 << 20,
             rebuild_step: 1 << 20,
+            reserve: 8 << 20,
             retry_after: Duration::from_secs(1),
         }
     }
@@ -98,12 +101,13 @@ struct Writer {
 struct Trouble {
     since: Instant,
     kind: ErrorKind,
+    engine: Condition,
     /// After a failed fsync the system takes pages for written that are not: only other files can be relied on.
-    files: Files,
+    files: Condition,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Files {
+enum Condition {
     Sound,
     Doubtful,
 }
@@ -114,9 +118,19 @@ impl Trouble {
             StoreError::Unwritable(error) => error.kind(),
             _ => ErrorKind::Other,
         };
-        let refused = matches!(kind, ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge);
-        Self { since: Instant::now(), kind, files: if refused { Files::Sound } else { Files::Doubtful } }
+        let files = if is_refusal(kind) { Condition::Sound } else { Condition::Doubtful };
+        Self { since: Instant::now(), kind, engine: Condition::Doubtful, files }
     }
+
+    /// The disk was full before anything was tried.
+    fn from_the_start(error: &io::Error) -> Self {
+        Self { since: Instant::now(), kind: error.kind(), engine: Condition::Sound, files: Condition::Sound }
+    }
+}
+
+/// The write was not begun for want of room: nothing is wrong with what is on the disk.
+fn is_refusal(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge)
 }
 
 impl SledStore {
@@ -158,29 +172,51 @@ impl SledStore {
             return Err(StoreError::Unwritable(io::Error::new(trouble.kind, "it failed a moment ago")));
         }
         trouble.since = Instant::now();
-        // Opening needs room; without it readers would lose the engine that still serves them.
-        self.directory.probe(REOPEN_ROOM + self.directory.disk() / REOPEN_SHARE).map_err(|error| {
-            trouble.kind = error.kind();
-            StoreError::Unwritable(error)
-        })?;
-        let path = self.directory.path(writer.generation);
-        self.slot.reopen(|| Engine::open(&path, self.tuning.cache))?;
-        let engine = self.slot.engine()?;
-        let commits = engine.commits()?;
-        if engine.epoch()? != Some(self.epoch) || commits < writer.commits {
-            return Err(StoreError::Damaged(
-                "it lost what it had acknowledged; a restart gives it a new epoch".to_owned(),
-            ));
+        let files = trouble.files;
+        if trouble.engine == Condition::Doubtful {
+            self.reopen(writer)?;
         }
-        writer.commits = commits;
-        if trouble.files == Files::Doubtful {
+        self.directory.reserve(reserve_for(&self.directory, &self.tuning)).map_err(StoreError::Unwritable)?;
+        if files == Condition::Doubtful {
+            let engine = self.slot.engine()?;
             let mut rebuild = Rebuild::begin(&self.directory, writer.generation.next(), self.tuning.cache)?;
             rebuild.step(&engine, u64::MAX)?;
+            drop(engine);
             self.complete(writer, rebuild)?;
         }
         writer.trouble = None;
         log::warn!("the store in {} takes writes again", self.directory.root().display());
         Ok(())
+    }
+
+    /// Gives the readers an engine that knows what is on the disk: the one that failed only knows what it meant to write,
+    /// and cannot forget it, so that it fails reads too as soon as its cache is full.
+    fn reopen(&self, writer: &mut Writer) -> Result<(), StoreError> {
+        self.directory.release().map_err(StoreError::Unwritable)?;
+        let path = self.directory.path(writer.generation);
+        self.slot.reopen(|| Engine::open(&path, self.tuning.cache))?;
+        let engine = self.slot.engine()?;
+        let commits = engine.commits()?;
+        if engine.epoch()? != Some(self.epoch) || commits < writer.commits {
+            let why = "it lost what it had acknowledged: restart the server, which gives it a new epoch";
+            return Err(StoreError::Damaged(why.to_owned()));
+        }
+        // The commit that failed may be there after all.
+        writer.commits = commits;
+        if let Some(trouble) = &mut writer.trouble {
+            trouble.engine = Condition::Sound;
+        }
+        Ok(())
+    }
+
+    /// What follows a commit that failed.
+    fn fall_back(&self, writer: &mut Writer, error: &StoreError) {
+        log::error!("the store in {} takes no writes: {error}", self.directory.root().display());
+        self.give_up_rebuild(writer);
+        writer.trouble = Some(Trouble::of(error));
+        if let Err(error) = self.reopen(writer) {
+            log::error!("the store in {} could not be opened again: {error}", self.directory.root().display());
+        }
     }
 
     /// Makes the copy the generation that counts.
@@ -203,8 +239,8 @@ impl SledStore {
         if let Some(Rebuild { generation, .. }) = writer.rebuild.take() {
             // Left alone it is swept at the next opening.
             let _ = self.directory.remove(generation);
+            writer.rebuild_not_before = Some(Instant::now() + REBUILD_PAUSE);
         }
-        writer.rebuild_not_before = Some(Instant::now() + REBUILD_PAUSE);
     }
 
     fn wants_rebuild(&self, writer: &Writer) -> bool {
@@ -249,8 +285,7 @@ impl Store for SledStore {
         let number = writer.commits + 1;
         let committed = self.slot.engine().and_then(|engine| engine.commit(writes, number));
         if let Err(error) = committed {
-            self.give_up_rebuild(writer);
-            writer.trouble = Some(Trouble::of(&error));
+            self.fall_back(writer, &error);
             return Err(error);
         }
         writer.commits = number;
@@ -290,7 +325,10 @@ impl Store for SledStore {
         if writer.trouble.is_some() {
             return Ok(false);
         }
-        self.rebuild(&mut writer).inspect_err(|_| self.give_up_rebuild(&mut writer))
+        self.rebuild(&mut writer).inspect_err(|_| {
+            writer.rebuild_not_before = Some(Instant::now() + REBUILD_PAUSE);
+            self.give_up_rebuild(&mut writer);
+        })
     }
 }
 
@@ -309,15 +347,21 @@ impl Started {
 }
 
 fn start(directory: &Directory, new_epoch: Epoch, tuning: &Tuning) -> Result<Started, StoreError> {
-    let generation = match directory.current()? {
-        Some(generation) => generation,
-        None => {
-            directory.make_current(Generation(1)).map_err(StoreError::Unwritable)?;
-            Generation(1)
-        }
-    };
+    let current = directory.current()?;
+    let generation = current.unwrap_or(Generation(1));
+    if current.is_none() {
+        // Before there is anything to lose: a directory with generations but without this is a damaged one.
+        directory.make_current(generation).map_err(StoreError::Unwritable)?;
+    }
     directory.sweep(generation).map_err(StoreError::Unwritable)?;
-    let engine = Engine::open(&directory.path(generation), tuning.cache)?;
+    let path = directory.path(generation);
+    let engine = Engine::open(&path, tuning.cache).or_else(|error| match error {
+        StoreError::Unwritable(error) if is_refusal(error.kind()) => {
+            directory.release().map_err(StoreError::Unwritable)?;
+            Engine::open(&path, tuning.cache)
+        }
+        error => Err(error),
+    })?;
     let acknowledged = Acknowledged::open(directory).map_err(StoreError::Unwritable)?;
     let (commits, promised) = (engine.commits()?, acknowledged.commits());
     let epoch = match engine.epoch()? {
@@ -337,16 +381,24 @@ fn start(directory: &Directory, new_epoch: Epoch, tuning: &Tuning) -> Result<Sta
             new_epoch
         }
     };
+    let trouble = directory.reserve(reserve_for(directory, tuning)).err();
+    if let Some(error) = &trouble {
+        log::error!("the store in {} takes no writes: {error}", directory.root().display());
+    }
     let writer = Writer {
         generation,
         commits,
         acknowledged,
-        trouble: None,
+        trouble: trouble.as_ref().map(Trouble::from_the_start),
         rebuild: None,
         rebuilt: 0,
         rebuild_not_before: None,
     };
     Ok(Started { engine, epoch, writer })
+}
+
+fn reserve_for(directory: &Directory, tuning: &Tuning) -> u64 {
+    tuning.reserve + directory.disk() / RESERVE_SHARE
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! lock         held by the process that has the store open
 //! current      the number of the generation that counts; replaced by one rename, so it is always the old or the new
 //! gen-N/       a sled database; one that `current` does not name is a rebuild that was not finished, or is done with
+//! reserve      room on the disk, given up when the disk is full so that the database can be opened again
 //! commits      how many commits were acknowledged: written after each, not fsynced, so never more than is true
 //! ```
 //!
@@ -12,8 +13,13 @@
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use super::super::StoreError;
+
+/// How long a lock may outlive its owner: until a process that was killed is gone, or one just forked runs its program.
+const LAST_BREATH: Duration = Duration::from_millis(500);
 
 /// The number of a database within a store's directory, from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,15 +39,19 @@ pub(super) struct Directory {
 }
 
 impl Directory {
-    /// Makes the directory if need be and takes it for this process, or fails at once with [`StoreError::InUse`].
+    /// Makes the directory if need be and takes it for this process, or fails with [`StoreError::InUse`].
     pub(super) fn claim(root: &Path) -> Result<Self, StoreError> {
         create_private(root).map_err(StoreError::Unwritable)?;
         let lock = OpenOptions::new().create(true).write(true).truncate(false).open(root.join("lock"));
         let lock = lock.map_err(StoreError::Unwritable)?;
-        match lock.try_lock() {
-            Ok(()) => Ok(Self { root: root.to_owned(), _lock: lock }),
-            Err(TryLockError::WouldBlock) => Err(StoreError::InUse(root.to_owned())),
-            Err(TryLockError::Error(error)) => Err(StoreError::Unwritable(error)),
+        let deadline = Instant::now() + LAST_BREATH;
+        loop {
+            match lock.try_lock() {
+                Ok(()) => return Ok(Self { root: root.to_owned(), _lock: lock }),
+                Err(TryLockError::WouldBlock) if Instant::now() < deadline => thread::sleep(LAST_BREATH / 50),
+                Err(TryLockError::WouldBlock) => return Err(StoreError::InUse(root.to_owned())),
+                Err(TryLockError::Error(error)) => return Err(StoreError::Unwritable(error)),
+            }
         }
     }
 
@@ -54,22 +64,22 @@ impl Directory {
     }
 
     /// The generation that counts; `None` in a directory that never held a store.
+    ///
+    /// Which of several generations counts is never guessed: a wrong guess would bring back what was deleted, and what
+    /// does not count is removed.
     pub(super) fn current(&self) -> Result<Option<Generation>, StoreError> {
-        match fs::read_to_string(self.root.join("current")) {
-            Ok(text) => match text.trim_end().parse() {
-                Ok(number) => Ok(Some(Generation(number))),
-                Err(_) => Err(StoreError::Damaged("the file `current` names no generation".to_owned())),
-            },
-            Err(error) if error.kind() == ErrorKind::NotFound => match self.generations() {
-                Ok(found) if found.is_empty() => Ok(None),
-                // Which of them counted is not known, and a wrong guess would bring back what was deleted.
-                Ok(_) => Err(StoreError::Damaged("the file `current` is missing".to_owned())),
-                Err(error) => Err(StoreError::Unwritable(error)),
-            },
-            Err(error) if error.kind() == ErrorKind::InvalidData => {
-                Err(StoreError::Damaged("the file `current` is not text".to_owned()))
-            }
-            Err(error) => Err(StoreError::Unwritable(error)),
+        let damaged = |what: &str| Err(StoreError::Damaged(format!("the file `current` {what}")));
+        let found = self.generations().map_err(StoreError::Unwritable)?;
+        let named = match fs::read(self.root.join("current")) {
+            Ok(text) => std::str::from_utf8(&text).ok().and_then(|text| text.strip_suffix('\n')?.parse().ok()),
+            Err(error) if error.kind() == ErrorKind::NotFound && found.is_empty() => return Ok(None),
+            Err(error) if error.kind() == ErrorKind::NotFound => return damaged("is missing"),
+            Err(error) => return Err(StoreError::Unwritable(error)),
+        };
+        match named.map(Generation) {
+            Some(named) if found.is_empty() || found.contains(&named) => Ok(Some(named)),
+            Some(_) => damaged("names a generation that is not there"),
+            None => damaged("names no generation"),
         }
     }
 
@@ -114,10 +124,9 @@ impl Directory {
     /// Renames the whole directory to the first free `<root>.damaged-N`, and claims a new one in its place.
     pub(super) fn move_aside(self) -> Result<(Self, PathBuf), StoreError> {
         let name = self.root.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let aside = (1..)
-            .map(|n| self.root.with_file_name(format!("{name}.damaged-{n}")))
-            .find(|path| !path.exists())
-            .expect("the numbers do not end");
+        let mut names = (1..u32::MAX).map(|n| self.root.with_file_name(format!("{name}.damaged-{n}")));
+        let aside = names.find(|path| !path.exists());
+        let aside = aside.ok_or_else(|| StoreError::Unwritable(ErrorKind::AlreadyExists.into()))?;
         fs::rename(&self.root, &aside).map_err(StoreError::Unwritable)?;
         Ok((Self::claim(&self.root)?, aside))
     }
@@ -127,17 +136,29 @@ impl Directory {
         disk(&self.root)
     }
 
-    /// Proves that `bytes` more can be written, and leaves nothing behind.
-    pub(super) fn probe(&self, bytes: u64) -> io::Result<()> {
-        let path = self.root.join("probe");
-        let block = [0xa5; 64 << 10];
+    /// Keeps `bytes` of the disk for bad times: when this cannot be had, there is no room for commits either.
+    pub(super) fn reserve(&self, bytes: u64) -> io::Result<()> {
+        let path = self.root.join("reserve");
+        if fs::metadata(&path).is_ok_and(|metadata| metadata.len() >= bytes) {
+            return Ok(());
+        }
+        // Not zeros: some file systems take no room for those.
+        let block = vec![0xa5; 64 << 10];
         let written = File::create(&path).and_then(|mut file| {
             (0..bytes.div_ceil(block.len() as u64)).try_for_each(|_| file.write_all(&block))?;
             file.sync_all()
         });
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => written.and(Err(error)),
-            _ => written,
+        if written.is_err() {
+            self.release()?;
+        }
+        written
+    }
+
+    /// Gives back what [`Directory::reserve`] took.
+    pub(super) fn release(&self) -> io::Result<()> {
+        match fs::remove_file(self.root.join("reserve")) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
         }
     }
 
@@ -250,8 +271,10 @@ mod tests {
         assert_eq!(directory.current().unwrap(), Some(Generation(2)));
         directory.sweep(Generation(2)).unwrap();
         assert_eq!(directory.generations().unwrap(), [Generation(2)]);
-        fs::write(directory.root.join("current"), "x").unwrap();
-        assert!(matches!(directory.current(), Err(StoreError::Damaged(_))));
+        for bad in ["x\n", "", "2", "3\n"] {
+            fs::write(directory.root.join("current"), bad).unwrap();
+            assert!(matches!(directory.current(), Err(StoreError::Damaged(_))), "{bad:?}");
+        }
     }
 
     #[test]
@@ -277,11 +300,15 @@ mod tests {
     }
 
     #[test]
-    fn a_probe_leaves_nothing_behind() {
+    fn the_reserve_is_real_and_can_be_given_back() {
         let dir = tempfile::tempdir().unwrap();
         let directory = Directory::claim(dir.path()).unwrap();
-        let before = directory.disk();
-        directory.probe(1 << 20).unwrap();
-        assert_eq!(directory.disk(), before);
+        directory.reserve(1 << 20).unwrap();
+        assert_eq!(directory.disk(), 1 << 20);
+        directory.reserve(1 << 19).unwrap();
+        assert_eq!(directory.disk(), 1 << 20, "what is there is enough");
+        directory.release().unwrap();
+        directory.release().unwrap();
+        assert_eq!(directory.disk(), 0);
     }
 }
