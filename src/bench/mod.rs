@@ -72,6 +72,11 @@ pub enum Scenario {
     All,
 }
 
+/// Reads a count that makes no sense below `least`.
+fn at_least(least: u32) -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(i64::from(least)..)
+}
+
 /// The size of messages.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Load {
@@ -118,6 +123,8 @@ pub enum BenchError {
     Spawn(std::io::Error),
     #[error("the server that was started is not there: {why}; the end of its log:\n{log}")]
     NotReady { why: String, log: String },
+    #[error("only {open} of {count} connections were open after {limit:?}")]
+    Slow { open: usize, count: usize, limit: Duration },
     #[error("{device} could not connect: {why}")]
     Open { device: String, why: String },
     #[error(
@@ -169,10 +176,12 @@ async fn measure(args: &Args) -> Result<(), BenchError> {
             None => Some(server::Server::start(args.data_dir.as_deref()).await?),
         };
         let target = match (&server, &args.url) {
-            (Some(server), _) => Target::new(&server.url, server.secret.clone(), Some(process::Process(server.id())))?,
+            (Some(server), _) => {
+                Target::new(&server.url, server.secret.clone(), Some(process::Process(server.id())), limit)?
+            }
             (None, Some(url)) => {
                 let secret = SecretArgs { secret_file: args.secret_file.clone() }.load()?;
-                Target::new(url, secret, args.server_pid.map(process::Process))?
+                Target::new(url, secret, args.server_pid.map(process::Process), limit)?
             }
             (None, None) => unreachable!("without an address a server was started"),
         };
