@@ -166,9 +166,7 @@ async fn measure(args: &Args) -> Result<(), BenchError> {
     let progress = Progress::for_stderr(args.progress);
     let limit = Duration::from_secs(args.timeout);
     let mut lost = Vec::new();
-    if !args.json {
-        print_line(&report::header())?;
-    }
+    let mut header = (!args.json).then(report::header);
     for scenario in scenarios(args.scenario.as_ref()) {
         // A server of its own for each, so that no measurement pays for the one before.
         let server = match args.url {
@@ -187,6 +185,9 @@ async fn measure(args: &Args) -> Result<(), BenchError> {
         };
         let run = Run { target, progress, limit };
         for record in carry_out(&scenario, &run).await? {
+            if let Some(header) = header.take() {
+                print_line(&header)?;
+            }
             let line = if args.json {
                 serde_json::to_string(&record).map_err(std::io::Error::from)?
             } else {

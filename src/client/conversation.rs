@@ -92,7 +92,8 @@ impl<W: AsyncWrite + Unpin> Conversation<W> {
             let end = match self.connect(offer.take()).await {
                 Ok(socket) => {
                     let again = if was_connected { " again" } else { "; /help says what can be done here" };
-                    self.screen.show(&format!("* connected to {} as {node}{again}", self.door.base())).await?;
+                    let server = self.door.base().as_str().trim_end_matches('/');
+                    self.screen.show(&format!("* connected to {server} as {node}{again}")).await?;
                     was_connected = true;
                     self.talk(socket).await?
                 }
