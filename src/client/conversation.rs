@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::{self, Message};
 
 use super::command::{self, Command, To};
+use super::heard::Heard;
 use super::key::Credentials;
 use super::offer::{Door, InboxMode, Offer};
 use super::outgoing::Outgoing;
@@ -41,6 +42,7 @@ pub(super) struct Conversation<W> {
     input: Input,
     screen: Screen<W>,
     outgoing: Outgoing,
+    heard: Heard,
     /// To whom a plain line goes.
     current: Option<To>,
     calls: JoinSet<String>,
@@ -75,7 +77,8 @@ impl<W: AsyncWrite + Unpin> Conversation<W> {
         screen: Screen<W>,
         outgoing: Outgoing,
     ) -> Self {
-        Self { door, credentials, inbox, input, screen, outgoing, current: None, calls: JoinSet::new() }
+        let (heard, calls) = (Heard::default(), JoinSet::new());
+        Self { door, credentials, inbox, input, screen, outgoing, heard, current: None, calls }
     }
 
     /// From the first connection to the end of it all.
@@ -283,6 +286,13 @@ impl<W: AsyncWrite + Unpin> Conversation<W> {
             }
         };
         let mut shown = render::line(&frame, now_ms());
+        // The server's own frames repeat ids of ours, and are never repetitions themselves.
+        if frame.kind >= kind::EPHEMERAL
+            && let (Some(src_id), Some(id)) = (&frame.src_id, &frame.id)
+            && !self.heard.is_new(src_id, id)
+        {
+            shown = None;
+        }
         // Both are what we gave; a refusal may have only one of them.
         let of_ours = frame.reference.as_deref().or(frame.id.as_deref()).unwrap_or_default();
         match frame.kind {

@@ -127,6 +127,11 @@ async fn it_asks_connects_talks_and_leaves_when_all_is_confirmed() {
 
     say(&mut socket, json!({ "type": 1, "src_id": "bob", "payload": "\u{1b}[31mred" })).await;
     assert_eq!(scene.shows("bob:").await, "bob: [31mred");
+    for (id, payload) in [("1", "once"), ("1", "once"), ("2", "twice")] {
+        say(&mut socket, json!({ "type": 1, "src_id": "bob", "id": id, "payload": payload })).await;
+    }
+    assert_eq!(scene.shows("bob:").await, "bob: once");
+    assert_eq!(scene.shows("bob:").await, "bob: twice", "a repetition is not shown");
     scene.type_in = None;
     for (sent, status) in [(first, "delivered"), (second, "stored")] {
         say(&mut socket, json!({ "type": -7, "reference": sent["reference"], "status": status, status: 1 })).await;

@@ -11,6 +11,7 @@ mod api;
 mod backoff;
 mod command;
 mod conversation;
+mod heard;
 mod outgoing;
 mod render;
 mod socket;
