@@ -12,21 +12,21 @@ use super::run::Run;
 use super::socket::Peer;
 use super::stamp::{self, Confirmed, Mark, Template};
 use super::tally::{Arrival, Counts, Stream};
-use super::{BenchError, Feature, Load};
+use super::{BenchError, Feature, Load, at_least};
 
 /// Messages from one to all members of a session
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
     /// Members that receive
-    #[arg(long, default_value_t = 1000)]
+    #[arg(long, default_value_t = 1000, value_parser = at_least(1))]
     pub members: u32,
     /// Messages sent
-    #[arg(long, default_value_t = 1000)]
+    #[arg(long, default_value_t = 1000, value_parser = at_least(1))]
     pub messages: u32,
     #[command(flatten)]
     pub load: Load,
     /// Messages that not all members have yet
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, default_value_t = 8, value_parser = at_least(1))]
     pub window: u32,
     /// Class of the messages
     #[arg(long, value_enum, default_value_t = Feature::Reliable)]
@@ -87,17 +87,18 @@ impl Peer for Device {
     fn hear(&mut self, text: &[u8], now: u64, meter: &Meter, _: &mut Vec<u8>) {
         let Self::Member(member) = self else { return meter.remark(text) };
         let Some(mark) = stamp::find(text, &mut member.hint) else { return meter.remark(text) };
-        if member.from_sender.take(mark.number) == Arrival::First {
-            meter.advance(now, now.saturating_sub(mark.sent));
-            member.window.borrow_mut().arrived(mark.number);
+        match member.from_sender.take(mark.number) {
+            Arrival::First => {
+                meter.advance(now, now.saturating_sub(mark.sent));
+                member.window.borrow_mut().arrived(mark.number);
+            }
+            Arrival::Again => {}
+            Arrival::Foreign => meter.remark(text),
         }
     }
 }
 
 pub(super) async fn run(args: &Args, run: &Run) -> Result<Record, BenchError> {
-    if args.members == 0 {
-        return Err(BenchError::Unfit("--members 0: somebody must receive".to_owned()));
-    }
     let meter = Rc::new(Meter::new(u64::from(args.members) * u64::from(args.messages)));
     let _shown = run.progress.show("fanout", &meter);
     let empty = Costs::of(run.target.process);
@@ -113,13 +114,8 @@ pub(super) async fn run(args: &Args, run: &Run) -> Result<Record, BenchError> {
     let began = meter.now();
     let mut devices = tokio::task::JoinSet::new();
     for socket in sockets {
-        let device = match sender.take() {
-            Some(sender) => Device::Sender(sender),
-            None => {
-                let from_sender = Stream::new(args.messages);
-                Device::Member(Member { from_sender, window: window.clone(), hint: 0 })
-            }
-        };
+        let member = || Member { from_sender: Stream::new(args.messages), window: window.clone(), hint: 0 };
+        let device = sender.take().map_or_else(|| Device::Member(member()), Device::Sender);
         meter.opened();
         devices.spawn_local(socket.drive(device, meter.clone()));
     }
@@ -140,7 +136,7 @@ pub(super) async fn run(args: &Args, run: &Run) -> Result<Record, BenchError> {
 /// Makes the session with all its members at once, as an app may, before any of them is there to be told.
 async fn create_session(run: &Run, members: usize) -> Result<String, BenchError> {
     let session = run.target.name("room", 0);
-    let members: Vec<_> = (0..members).map(|index| json!({ "node_id": run.target.name("member", index) })).collect();
+    let members: Vec<_> = (0..members).map(|index| json!([run.target.name("member", index)])).collect();
     let body = json!({ "session_id": session, "members": members });
     run.target.call_as_app(&["v1", "sessions"], &body).await?;
     Ok(session)

@@ -12,6 +12,10 @@ const CLOSE: u8 = 0x8;
 const PING: u8 = 0x9;
 const PONG: u8 = 0xA;
 const MASKED: u8 = 0x80;
+/// Instead of a length: two bytes of it follow.
+const LONG: u8 = 126;
+/// Instead of a length: eight bytes of it follow.
+const HUGE: u8 = 127;
 const NO_MASK: [u8; 4] = [0; 4];
 
 /// A whole frame of a server.
@@ -51,13 +55,13 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Parsed<'_>, FrameError> {
         return Err(FrameError::Masked);
     }
     let (header, len) = match second {
-        126 => match bytes {
-            &[_, _, a, b, ..] => (4, u64::from(u16::from_be_bytes([a, b]))),
-            _ => return Ok(Parsed::Needs(4)),
+        LONG => match bytes.get(2..4).and_then(|len| len.try_into().ok()) {
+            Some(len) => (4, u64::from(u16::from_be_bytes(len))),
+            None => return Ok(Parsed::Needs(4)),
         },
-        127 => match bytes {
-            &[_, _, a, b, c, d, e, f, g, h, ..] => (10, u64::from_be_bytes([a, b, c, d, e, f, g, h])),
-            _ => return Ok(Parsed::Needs(10)),
+        HUGE => match bytes.get(2..10).and_then(|len| len.try_into().ok()) {
+            Some(len) => (10, u64::from_be_bytes(len)),
+            None => return Ok(Parsed::Needs(10)),
         },
         short => (2, u64::from(short)),
     };
@@ -99,11 +103,11 @@ fn put(out: &mut Vec<u8>, kind: u8, payload: &[u8]) {
     match payload.len() {
         len @ 0..126 => out.push(MASKED | len as u8),
         len @ 126..=0xFFFF => {
-            out.push(MASKED | 126);
+            out.push(MASKED | LONG);
             out.extend_from_slice(&(len as u16).to_be_bytes());
         }
         len => {
-            out.push(MASKED | 127);
+            out.push(MASKED | HUGE);
             out.extend_from_slice(&(len as u64).to_be_bytes());
         }
     }

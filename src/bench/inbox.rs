@@ -12,7 +12,7 @@ use super::run::Run;
 use super::socket::Peer;
 use super::stamp::{self, Confirmed, Mark, Template};
 use super::tally::{Arrival, Counts, Stream};
-use super::{BenchError, Load};
+use super::{BenchError, Load, at_least};
 use crate::client::offer::InboxMode;
 use crate::model::codes::kind;
 
@@ -20,16 +20,16 @@ use crate::model::codes::kind;
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
     /// Devices that are away
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 100, value_parser = at_least(1))]
     pub devices: u32,
     /// Messages for each device
-    #[arg(long, default_value_t = 500)]
+    #[arg(long, default_value_t = 500, value_parser = at_least(1))]
     pub messages: u32,
     /// Devices that write to them
-    #[arg(long, default_value_t = 8)]
+    #[arg(long, default_value_t = 8, value_parser = at_least(1))]
     pub publishers: u32,
     /// Messages of each publisher without a confirmation
-    #[arg(long, default_value_t = 32)]
+    #[arg(long, default_value_t = 32, value_parser = at_least(1))]
     pub window: u32,
     #[command(flatten)]
     pub load: Load,
@@ -121,16 +121,15 @@ impl Peer for Reader {
     fn hear(&mut self, text: &[u8], now: u64, meter: &Meter, _: &mut Vec<u8>) {
         let Some(mark) = stamp::find(text, &mut self.hint) else { return meter.remark(text) };
         let Some(stream) = self.from.get_mut(mark.source as usize) else { return meter.remark(text) };
-        if stream.take(mark.number) == Arrival::First {
-            meter.advance(now, now.saturating_sub(self.opened));
+        match stream.take(mark.number) {
+            Arrival::First => meter.advance(now, now.saturating_sub(self.opened)),
+            Arrival::Again => {}
+            Arrival::Foreign => meter.remark(text),
         }
     }
 }
 
 pub(super) async fn run(args: &Args, run: &Run) -> Result<[Record; 2], BenchError> {
-    if args.devices == 0 || args.publishers == 0 || args.window == 0 {
-        return Err(BenchError::Unfit("--devices, --publishers and --window must be at least 1".to_owned()));
-    }
     introduce(args, run).await?;
     let stored = store(args, run).await?;
     let drained = drain(args, run, stored.done).await?;

@@ -43,6 +43,7 @@ pub(super) struct Meter {
     broken: Cell<u64>,
     finished: Notify,
     stop: Notify,
+    stopping: Cell<bool>,
     remarks: RefCell<Remarks>,
 }
 
@@ -67,6 +68,7 @@ impl Meter {
             broken: Cell::new(0),
             finished: Notify::new(),
             stop: Notify::new(),
+            stopping: Cell::new(false),
             remarks: RefCell::default(),
         }
     }
@@ -161,11 +163,15 @@ impl Meter {
 
     /// Tells every connection to close.
     pub(super) fn stop(&self) {
+        self.stopping.set(true);
         self.stop.notify_waiters();
     }
 
     pub(super) async fn stopped(&self) {
-        self.stop.notified().await;
+        // A connection whose task had not run yet when it was told is told here.
+        if !self.stopping.get() {
+            self.stop.notified().await;
+        }
     }
 }
 

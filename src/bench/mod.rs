@@ -72,6 +72,11 @@ pub enum Scenario {
     All,
 }
 
+/// Reads a count that makes no sense below `least`.
+fn at_least(least: u32) -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(i64::from(least)..)
+}
+
 /// The size of messages.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Load {
@@ -118,6 +123,8 @@ pub enum BenchError {
     Spawn(std::io::Error),
     #[error("the server that was started is not there: {why}; the end of its log:\n{log}")]
     NotReady { why: String, log: String },
+    #[error("only {open} of {count} connections were open after {limit:?}")]
+    Slow { open: usize, count: usize, limit: Duration },
     #[error("{device} could not connect: {why}")]
     Open { device: String, why: String },
     #[error(
@@ -159,9 +166,7 @@ async fn measure(args: &Args) -> Result<(), BenchError> {
     let progress = Progress::for_stderr(args.progress);
     let limit = Duration::from_secs(args.timeout);
     let mut lost = Vec::new();
-    if !args.json {
-        print_line(&report::header())?;
-    }
+    let mut header = (!args.json).then(report::header);
     for scenario in scenarios(args.scenario.as_ref()) {
         // A server of its own for each, so that no measurement pays for the one before.
         let server = match args.url {
@@ -169,15 +174,20 @@ async fn measure(args: &Args) -> Result<(), BenchError> {
             None => Some(server::Server::start(args.data_dir.as_deref()).await?),
         };
         let target = match (&server, &args.url) {
-            (Some(server), _) => Target::new(&server.url, server.secret.clone(), Some(process::Process(server.id())))?,
+            (Some(server), _) => {
+                Target::new(&server.url, server.secret.clone(), Some(process::Process(server.id())), limit)?
+            }
             (None, Some(url)) => {
                 let secret = SecretArgs { secret_file: args.secret_file.clone() }.load()?;
-                Target::new(url, secret, args.server_pid.map(process::Process))?
+                Target::new(url, secret, args.server_pid.map(process::Process), limit)?
             }
             (None, None) => unreachable!("without an address a server was started"),
         };
         let run = Run { target, progress, limit };
         for record in carry_out(&scenario, &run).await? {
+            if let Some(header) = header.take() {
+                print_line(&header)?;
+            }
             let line = if args.json {
                 serde_json::to_string(&record).map_err(std::io::Error::from)?
             } else {

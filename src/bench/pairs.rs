@@ -10,21 +10,21 @@ use super::run::Run;
 use super::socket::Peer;
 use super::stamp::{self, Confirmed, Mark, Template};
 use super::tally::{Arrival, Counts, Stream};
-use super::{BenchError, Feature, Load};
+use super::{BenchError, Feature, Load, at_least};
 
 /// Messages from device to device
 #[derive(Debug, Clone, clap::Args)]
 pub struct Args {
     /// Connections, an even number
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 100, value_parser = at_least(2))]
     pub connections: u32,
     /// Messages in all
-    #[arg(long, default_value_t = 200_000)]
+    #[arg(long, default_value_t = 200_000, value_parser = at_least(1))]
     pub messages: u32,
     #[command(flatten)]
     pub load: Load,
     /// Messages in flight per connection
-    #[arg(long, default_value_t = 16)]
+    #[arg(long, default_value_t = 16, value_parser = at_least(1))]
     pub window: u32,
     /// Class of the messages
     #[arg(long, value_enum, default_value_t = Feature::Reliable)]
@@ -58,15 +58,19 @@ impl Peer for Device {
 
     fn hear(&mut self, text: &[u8], now: u64, meter: &Meter, out: &mut Vec<u8>) {
         let Some(mark) = stamp::find(text, &mut self.hint) else { return meter.remark(text) };
-        if self.from_partner.take(mark.number) == Arrival::First {
-            meter.advance(now, now.saturating_sub(mark.sent));
-            self.send(now, out);
+        match self.from_partner.take(mark.number) {
+            Arrival::First => {
+                meter.advance(now, now.saturating_sub(mark.sent));
+                self.send(now, out);
+            }
+            Arrival::Again => {}
+            Arrival::Foreign => meter.remark(text),
         }
     }
 }
 
 pub(super) async fn run(args: &Args, run: &Run) -> Result<Record, BenchError> {
-    if args.connections < 2 || !args.connections.is_multiple_of(2) {
+    if !args.connections.is_multiple_of(2) {
         return Err(BenchError::Unfit(format!("--connections {}: pairs need an even number", args.connections)));
     }
     let quota = |index: u32| args.messages / args.connections + u32::from(index < args.messages % args.connections);

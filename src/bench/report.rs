@@ -1,6 +1,7 @@
 //! What was measured, as a row of a table and as a record.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -180,14 +181,16 @@ pub(super) fn row(record: &Record) -> String {
         or_dash(record.server_resident_bytes.map(|bytes| format!("{:.1}", bytes as f64 / f64::from(1 << 20)))),
         or_dash(record.resident_bytes_per_connection.map(|bytes| format!("{:.1}", bytes as f64 / 1024.0))),
     );
+    // Writing to a string cannot fail.
     if record.ended != Ended::Complete || record.broken > 0 || record.reordered > 0 {
-        row.push_str(&format!(
+        let _ = write!(
+            row,
             "\n  {:?}: {} of {} {}, {} out of order, {} connections broke",
             record.ended, record.done, record.expected, record.unit, record.reordered, record.broken
-        ));
+        );
     }
     if let Some(complaint) = &record.complaint {
-        row.push_str(&format!("\n  the first complaint: {}", complaint.escape_debug()));
+        let _ = write!(row, "\n  the first complaint: {}", complaint.escape_debug());
     }
     row
 }

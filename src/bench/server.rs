@@ -15,7 +15,7 @@ const READY: &str = "sparkmesh ready on ";
 /// A start takes no longer.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// No edge of a load is to be slowed: the limits are not what is measured.
-const RATE: &str = "10000000";
+const LIMITS: [&str; 4] = ["--rate", "100000000", "--rate-bytes", "1000000000000"];
 /// How much of the log is shown when the server does not start, in lines.
 const TAIL: usize = 12;
 
@@ -50,7 +50,7 @@ impl Server {
         std::fs::create_dir_all(&data)?;
         let log = data.join("serve.log");
         let mut command = Command::new(std::env::current_exe()?);
-        command.args(["serve", "--dev", "--port", "0", "--rate", RATE, "--data-dir"]).arg(&data);
+        command.args(["serve", "--dev", "--port", "0"]).args(LIMITS).arg("--data-dir").arg(&data);
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("SPARKMESH_")) {
             command.env_remove(name);
         }

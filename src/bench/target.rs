@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
+use tokio::time::timeout;
 
 use super::BenchError;
 use super::meter::Meter;
@@ -28,11 +29,18 @@ pub(super) struct Target {
     /// Tells the devices of this run from those of any other: inboxes outlive a run.
     run: u32,
     pub(super) process: Option<Process>,
+    /// Opening all connections of a measurement takes no longer.
+    limit: Duration,
 }
 
 impl Target {
-    pub(super) fn new(url: &str, secret: Secret, process: Option<Process>) -> Result<Self, BenchError> {
-        Ok(Self { door: Door::at(url)?, secret, run: rand::random(), process })
+    pub(super) fn new(
+        url: &str,
+        secret: Secret,
+        process: Option<Process>,
+        limit: Duration,
+    ) -> Result<Self, BenchError> {
+        Ok(Self { door: Door::at(url)?, secret, run: rand::random(), process, limit })
     }
 
     /// The id of a device or session of this run.
@@ -56,11 +64,16 @@ impl Target {
             Ok::<_, BenchError>((index, socket, meter.now() - begin))
         });
         let mut opening = std::pin::pin!(opening.buffer_unordered(AT_ONCE));
-        while let Some(opened) = opening.next().await {
-            let (index, socket, took) = opened?;
-            take(index, socket, took);
-        }
-        Ok(())
+        let mut open = 0;
+        let all = async {
+            while let Some(opened) = opening.next().await {
+                let (index, socket, took) = opened?;
+                take(index, socket, took);
+                open += 1;
+            }
+            Ok(())
+        };
+        timeout(self.limit, all).await.unwrap_or(Err(BenchError::Slow { open, count, limit: self.limit }))
     }
 
     /// All connections, in order, none of them read from yet.

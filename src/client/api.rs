@@ -8,6 +8,7 @@ use super::ClientError;
 use super::command::{Command, Entry, Presence};
 use super::offer::Door;
 use super::render::{Incoming, clean, line};
+use crate::model::ids::{NodeId, SessionId};
 
 /// Most envelopes listed by `/inbox`.
 const PAGE: usize = 100;
@@ -32,10 +33,16 @@ async fn answer(door: &Door, key: &str, command: &Command, now: u64) -> Result<S
             }
             created(&post(&["v1", "sessions"], body).await?)
         }
-        Command::Join { session, anonymous } => {
-            let body = anonymous.as_ref().map_or_else(|| json!({}), |name| json!({ "anonymous_id": name }));
+        Command::Join { session, device, anonymous } => {
+            let mut body = json!({});
+            if let Some(device) = device {
+                body["node_id"] = json!(device);
+            }
+            if let Some(anonymous) = anonymous {
+                body["anonymous_id"] = json!(anonymous);
+            }
             let said = post(&["v1", "sessions", session.as_str(), "join"], body).await?;
-            joined(session.as_str(), &said)
+            joined(session, device.as_ref(), &said)
         }
         Command::Leave(session) => {
             post(&["v1", "sessions", session.as_str(), "leave"], json!({})).await?;
@@ -58,12 +65,13 @@ fn created(body: &[u8]) -> String {
     clean(&format!("* made #{id}; write #{id} TEXT to it, others enter with /join {id}"))
 }
 
-fn joined(session: &str, body: &[u8]) -> String {
+fn joined(session: &SessionId, device: Option<&NodeId>, body: &[u8]) -> String {
     let said: Option<Value> = serde_json::from_slice(body).ok();
     let name = said.as_ref().and_then(|said| said.get("anonymous_id")?.as_str());
-    clean(&match name {
-        Some(name) => format!("* you are in #{session} as {name}"),
-        None => format!("* you are in #{session}"),
+    let name = name.map(|name| format!(" as {name}")).unwrap_or_default();
+    clean(&match device {
+        Some(device) => format!("* {device} is in #{session}{name}"),
+        None => format!("* you are in #{session}{name}"),
     })
 }
 
@@ -101,8 +109,9 @@ mod tests {
     fn answers_are_put_into_words() {
         assert!(created(br#"{"session_id":"room"}"#).contains("#room;"));
         assert!(created(b"room").contains("#room;"));
-        assert_eq!(joined("room", br#"{"node_id":"a","anonymous_id":"fox"}"#), "* you are in #room as fox");
-        assert_eq!(joined("room", br#"{"node_id":"a","anonymous_id":null}"#), "* you are in #room");
+        let (room, bob) = ("room".parse().unwrap(), "bob".parse().unwrap());
+        assert_eq!(joined(&room, None, br#"{"node_id":"a","anonymous_id":"fox"}"#), "* you are in #room as fox");
+        assert_eq!(joined(&room, Some(&bob), br#"{"node_id":"bob","anonymous_id":null}"#), "* bob is in #room");
         assert_eq!(inbox(br#"{"messages":[]}"#, 0), "* nothing waits for you");
         let page = br#"{"messages":[{"type":1,"src_id":"a","payload":"hi","seq":1}],"more":true}"#;
         assert_eq!(inbox(page, 0), "a: hi\n* and more");

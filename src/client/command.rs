@@ -11,6 +11,7 @@ pub(super) const HELP: &str = "\
 TEXT                    to whom you wrote last; begin with \\ to send a line that begins with @ # % / or \\
 /create [SESSION] [open] [presence]   make a session; open: anyone can join
 /join SESSION [as NAME]               enter it, under an anonymous name if you like
+/add SESSION DEVICE [as NAME]         put a device into a session of yours
 /leave SESSION    /reveal SESSION     leave it; show your real id in it
 /info SESSION     /inbox              who is in it; what waits for you
 /help             /quit";
@@ -50,8 +51,10 @@ pub(super) enum Command {
         entry: Entry,
         presence: Presence,
     },
+    /// `device` absent: oneself.
     Join {
         session: SessionId,
+        device: Option<NodeId>,
         anonymous: Option<NodeId>,
     },
     Leave(SessionId),
@@ -122,13 +125,8 @@ fn command(rest: &str) -> Result<Command, Misread> {
         _ => Err(Misread::Usage(usage)),
     };
     match name {
-        "join" => match words.as_slice() {
-            [session] => Ok(Command::Join { session: id(session.trim_start_matches('#'))?, anonymous: None }),
-            [session, "as", name] => {
-                Ok(Command::Join { session: id(session.trim_start_matches('#'))?, anonymous: Some(id(name)?) })
-            }
-            _ => Err(Misread::Usage("/join SESSION [as NAME]")),
-        },
+        "join" => join(&words),
+        "add" => add(&words),
         "create" => create(&words),
         "leave" => Ok(Command::Leave(one("/leave SESSION")?)),
         "reveal" => Ok(Command::Reveal(one("/reveal SESSION")?)),
@@ -138,6 +136,25 @@ fn command(rest: &str) -> Result<Command, Misread> {
         "quit" | "exit" | "q" => Ok(Command::Quit),
         other => Err(Misread::Unknown(other.to_owned())),
     }
+}
+
+fn join(words: &[&str]) -> Result<Command, Misread> {
+    let (session, anonymous) = match words {
+        [session] => (session, None),
+        [session, "as", name] => (session, Some(id(name)?)),
+        _ => return Err(Misread::Usage("/join SESSION [as NAME]")),
+    };
+    Ok(Command::Join { session: id(session.trim_start_matches('#'))?, device: None, anonymous })
+}
+
+fn add(words: &[&str]) -> Result<Command, Misread> {
+    let (session, device, anonymous) = match words {
+        [session, device] => (session, device, None),
+        [session, device, "as", name] => (session, device, Some(id(name)?)),
+        _ => return Err(Misread::Usage("/add SESSION DEVICE [as NAME]")),
+    };
+    let device = Some(id(device.strip_prefix('@').unwrap_or(device))?);
+    Ok(Command::Join { session: id(session.trim_start_matches('#'))?, device, anonymous })
 }
 
 fn create(words: &[&str]) -> Result<Command, Misread> {
@@ -189,9 +206,14 @@ mod tests {
     #[test]
     fn the_commands_are_what_help_says() {
         let room: SessionId = "room".parse().unwrap();
-        assert_eq!(parse("/join #room"), Ok(Command::Join { session: room.clone(), anonymous: None }));
-        let fox = Some("fox".parse().unwrap());
-        assert_eq!(parse("/join room as fox"), Ok(Command::Join { session: room.clone(), anonymous: fox }));
+        let join = |device: Option<&str>, anonymous: Option<&str>| {
+            let id = |text: &str| text.parse().unwrap();
+            Ok(Command::Join { session: room.clone(), device: device.map(id), anonymous: anonymous.map(id) })
+        };
+        assert_eq!(parse("/join #room"), join(None, None));
+        assert_eq!(parse("/join room as fox"), join(None, Some("fox")));
+        assert_eq!(parse("/add room @bob"), join(Some("bob"), None));
+        assert_eq!(parse("/add #room bob as owl"), join(Some("bob"), Some("owl")));
         assert_eq!(parse("/leave room"), Ok(Command::Leave(room.clone())));
         assert_eq!(parse("/reveal room"), Ok(Command::Reveal(room.clone())));
         assert_eq!(parse("/info room"), Ok(Command::Info(room.clone())));
@@ -217,7 +239,8 @@ mod tests {
         assert!(matches!(parse("@ hi"), Err(Misread::Id { why: IdError::Empty, .. })));
         assert!(matches!(parse("#room/ hi"), Err(Misread::Id { .. })));
         assert_eq!(parse("/dance"), Err(Misread::Unknown("dance".to_owned())));
-        for wrong in ["/join", "/join a b", "/join a as", "/leave", "/info a b", "/create a b"] {
+        for wrong in ["/join", "/join a b", "/add a", "/add a b c", "/join a as", "/leave", "/info a b", "/create a b"]
+        {
             assert!(matches!(parse(wrong), Err(Misread::Usage(_))), "{wrong}");
         }
     }

@@ -10,6 +10,8 @@ pub mod offer;
 mod api;
 mod backoff;
 mod command;
+mod conversation;
+mod heard;
 mod outgoing;
 mod render;
 mod socket;
@@ -47,6 +49,8 @@ pub enum ClientError {
     Broken(String),
     #[error("the server closed the connection ({code}): {reason}")]
     Closed { code: u16, reason: String },
+    #[error("{0} of your messages were not confirmed: they may or may not have arrived")]
+    Unconfirmed(usize),
     #[error("the terminal cannot be read or written: {0}")]
     Terminal(#[from] std::io::Error),
 }
@@ -69,6 +73,7 @@ impl ClientError {
             | Self::ForeignKey { .. }
             | Self::BadAnswer { .. }
             | Self::Downgrade { .. }
+            | Self::Unconfirmed(_)
             | Self::Terminal(_) => false,
         }
     }

@@ -70,6 +70,8 @@ impl Door {
         let base = base_url(url)?;
         let http = reqwest::Client::builder()
             .timeout(PATIENCE)
+            // The WebSocket goes straight there; what asks for it must not go another way.
+            .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .build()
             .map_err(|e| ClientError::BadUrl { url: url.to_owned(), reason: e.to_string() })?;

@@ -67,16 +67,6 @@ impl Outgoing {
         Some(sent)
     }
 
-    /// Forgets the oldest message to a session: a refusal of row A18 names no envelope.
-    pub(super) fn settle_session(&mut self, session: Option<&str>) -> Option<Sent> {
-        let to_it = |sent: &&Sent| match &sent.to {
-            To::Session(id) | To::Member { session: id, .. } => session.is_none_or(|session| session == id.as_str()),
-            To::Device(_) | To::Client(_) => false,
-        };
-        let id = self.waiting.iter().find(to_it)?.id.clone();
-        self.settle(&id)
-    }
-
     pub(super) fn waiting(&self) -> impl Iterator<Item = &Sent> {
         self.waiting.iter()
     }
@@ -122,8 +112,7 @@ mod tests {
         assert_ne!(first, second);
         assert!(outgoing.settle(&second).is_some());
         assert!(outgoing.settle(&second).is_none());
-        assert!(outgoing.settle_session(Some("other")).is_none());
-        assert_eq!(outgoing.settle_session(Some("room")).unwrap().id, first);
+        assert_eq!(outgoing.settle(&first).unwrap().to, room());
         assert_eq!((outgoing.len(), outgoing.bytes), (0, 0));
     }
 

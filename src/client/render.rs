@@ -14,6 +14,7 @@ pub(super) struct Incoming {
     #[serde(rename = "type")]
     pub(super) kind: i64,
     pub(super) src_id: Option<String>,
+    pub(super) src_client_id: Option<String>,
     pub(super) dest_session_id: Option<String>,
     pub(super) payload: Option<Box<RawValue>>,
     pub(super) id: Option<String>,
@@ -42,12 +43,18 @@ pub(super) fn line(frame: &Incoming, now: u64) -> Option<String> {
             real if real.is_empty() => format!("{place}{who} has shown its real id"),
             real => format!("{place}{who} is {real}"),
         },
-        kind::ONLINE => format!("{place}{who} is online"),
+        kind::ONLINE => match online(frame) {
+            Some(all) if all.is_empty() => format!("{place}nobody else is online"),
+            Some(all) => format!("{place}online: {}", all.join(", ")),
+            None => format!("{place}{who} is online"),
+        },
         kind::OFFLINE => format!("{place}{who} is offline"),
         kind::USER_OFFLINE => format!("* {place}{who} is offline"),
-        kind::NODE_UNKNOWN => {
-            format!("* {who} was never here; what you wrote is kept for it for a week, up to a limit")
-        }
+        kind::NODE_UNKNOWN => match (&frame.src_client_id, place.trim()) {
+            (Some(client), _) => format!("* no device of {client} was ever here: nobody got it"),
+            (None, "") => format!("* {who} was never here; what you wrote is kept for it for a week, up to a limit"),
+            (None, place) => format!("* {who} is no member of {place}: nobody got it"),
+        },
         kind::SESSION_UNAUTHORIZED => match place.trim() {
             "" => "* you are not a member of that session: nobody got it".to_owned(),
             place => format!("* you are not a member of {place}: nobody got it"),
@@ -77,7 +84,8 @@ pub(super) fn confirmation(to: &To, frame: &Incoming) -> String {
     let text = match frame.status.as_deref() {
         Some("delivered") => format!("  delivered to {to}{counts}"),
         Some("stored") => format!("  stored for {to}{counts}"),
-        Some("dropped") => format!("  {to} got nothing: nobody was there"),
+        Some("dropped") if frame.delivered + frame.stored > 0 => format!("  not all of {to} got it{counts}"),
+        Some("dropped") => format!("  {to} got nothing"),
         other => format!("  {} for {to}{counts}", other.unwrap_or("confirmed")),
     };
     clean(&text)
@@ -87,6 +95,15 @@ pub(super) fn confirmation(to: &To, frame: &Incoming) -> String {
 fn text_of(frame: &Incoming) -> String {
     let Some(payload) = &frame.payload else { return String::new() };
     serde_json::from_str(payload.get()).unwrap_or_else(|_| payload.get().to_owned())
+}
+
+/// The members of a snapshot of presence; `None` where the frame is none.
+fn online(frame: &Incoming) -> Option<Vec<String>> {
+    #[derive(Deserialize)]
+    struct Snapshot {
+        online: Vec<String>,
+    }
+    serde_json::from_str::<Snapshot>(frame.payload.as_ref()?.get()).ok().map(|snapshot| snapshot.online)
 }
 
 /// How old a message from the inbox is, where that is worth a word.
@@ -138,6 +155,9 @@ mod tests {
             (r#"{"type":103,"src_id":"fox","dest_session_id":"room"}"#, "#room fox left"),
             (r#"{"type":104,"src_id":"fox","dest_session_id":"room","payload":"alice"}"#, "#room fox is alice"),
             (r#"{"type":105,"src_id":"fox","dest_session_id":"room"}"#, "#room fox is online"),
+            (r#"{"type":105,"dest_session_id":"room","payload":{"online":["a","b"]}}"#, "#room online: a, b"),
+            (r#"{"type":-3,"src_client_id":"no"}"#, "* no device of no was ever here: nobody got it"),
+            (r#"{"type":-3,"src_id":"x","dest_session_id":"r"}"#, "* x is no member of #r: nobody got it"),
             (r#"{"type":106,"src_id":"fox","dest_session_id":"room"}"#, "#room fox is offline"),
             (r#"{"type":-4,"src_id":"bob","timestamp":1}"#, "* bob is offline"),
             (r#"{"type":-5,"dest_id":"me"}"#, "* you are not a member of that session: nobody got it"),
@@ -169,5 +189,9 @@ mod tests {
             "  stored for #room (3 delivered, 2 stored)"
         );
         assert!(told(r#"{"status":"dropped","dropped":1}"#, &bob).contains("got nothing"));
+        assert_eq!(
+            told(r#"{"status":"dropped","delivered":1,"dropped":1}"#, &room),
+            "  not all of #room got it (1 delivered, 0 stored, 1 dropped)"
+        );
     }
 }
