@@ -3,6 +3,7 @@
 import threading
 
 import pytest
+
 from lib.device import ACK, CONFIRMATION, ERROR, USER_OFFLINE, Device, unique
 from lib.raw import Closed
 from lib.server import until
@@ -170,7 +171,13 @@ def test_what_is_unacknowledged_goes_to_the_inbox_in_order(server, device, raw, 
 def test_a_session_message_goes_to_the_inbox_of_its_own_receiver(server, device, raw):
     owner, bob, mute = device(), device(), raw(unique("mute"), answers=False)
     room = unique("room")
-    server.ok("POST", "/v1/sessions", 201, key=server.app(), json={"session_id": room, "members": [[owner.node], [bob.node], [mute.node]]})
+    server.ok(
+        "POST",
+        "/v1/sessions",
+        201,
+        key=server.app(),
+        json={"session_id": room, "members": [[owner.node], [bob.node], [mute.node]]},
+    )
     owner.send(dest_session_id=room, type=1, payload="to all", reference="r")
     bob.expect(payload="to all")
     mute.ping_after(payload="to all")
@@ -343,7 +350,9 @@ def test_a_data_directory_in_use(make_server):
     from lib.server import clean_environment
 
     server = make_server()
-    second = subprocess.run(server.command(), capture_output=True, text=True, timeout=60, env=clean_environment(), check=False)
+    second = subprocess.run(
+        server.command(), capture_output=True, text=True, timeout=60, env=clean_environment(), check=False
+    )
     assert second.returncode not in (0, 101)
     assert str(server.data) in second.stderr, second.stderr
     assert "panicked" not in second.stderr

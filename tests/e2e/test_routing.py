@@ -3,7 +3,17 @@
 import json
 
 import pytest
-from lib.device import ACK, CONFIG_REQUEST, CONFIRMATION, ERROR, NODE_UNKNOWN, SESSION_UNAUTHORIZED, USER_OFFLINE, unique
+
+from lib.device import (
+    ACK,
+    CONFIG_REQUEST,
+    CONFIRMATION,
+    ERROR,
+    NODE_UNKNOWN,
+    SESSION_UNAUTHORIZED,
+    USER_OFFLINE,
+    unique,
+)
 
 row = pytest.mark.row
 
@@ -65,7 +75,12 @@ def test_what_the_server_sets(server, device):
 
 
 FORGED = {
-    "src_id": "admin", "src_client_id": "boss", "timestamp": 1, "seq": 77, "session_epoch": 9, "session_seq": 9,
+    "src_id": "admin",
+    "src_client_id": "boss",
+    "timestamp": 1,
+    "seq": 77,
+    "session_epoch": 9,
+    "session_seq": 9,
     "anonymize_src_id": "ghost",
 }
 
@@ -87,7 +102,9 @@ def test_what_only_the_server_sets_cannot_be_forged(server, device, way):
 @row("A62")
 def test_a_forged_field_in_escapes_is_forged_too(server, device):
     alice, bob = device(), device()
-    alice.send(f'{{"dest_id":"{bob.node}","type":1,"\\u0073rc_id":"admin","anonymize_src\\u005fid":"ghost","reference":"r"}}')
+    alice.send(
+        f'{{"dest_id":"{bob.node}","type":1,"\\u0073rc_id":"admin","anonymize_src\\u005fid":"ghost","reference":"r"}}'
+    )
     alice.wait_for(type=CONFIRMATION)
     text = bob._receive(15)
     assert "admin" not in text and "ghost" not in text
@@ -151,14 +168,16 @@ def test_precedence_of_destinations(server, device):
 
 
 @row("A20")
-@pytest.mark.parametrize("frame", ["{}", '{"type":0}', '{"type":1,"payload":"nobody"}', '{"payload":{"a":1},"id":"x"}', '{"dest_id":null}'])
+@pytest.mark.parametrize(
+    "frame", ["{}", '{"type":0}', '{"type":1,"payload":"nobody"}', '{"payload":{"a":1},"id":"x"}', '{"dest_id":null}']
+)
 def test_a_frame_without_destination_is_a_keep_alive(server, device, frame):
     alice = device()
     alice.send(frame)
     alice.nothing()
 
 
-@row("A35")
+@row("A2", "A35")
 def test_the_newest_connection_receives_and_all_may_send(server, device):
     alice, old = device(), device(unique("bob"))
     alice.confirmed(dest_id=old.node, type=1, payload=1)
@@ -176,7 +195,30 @@ def test_the_newest_connection_receives_and_all_may_send(server, device):
 # -- A21-A23: types, and what becomes of an envelope for somebody who is away -----------------------------------------
 
 APPLICATION_TYPES = [0, 1, 2, 50, 99, 200, 201, 1000, 2**31, 2**53]
-RESERVED_TYPES = [-1, -2, -3, -4, -5, -7, -8, -9, -10, -100, -102, -103, 100, 101, 102, 103, 104, 105, 106, 150, 199, -(2**53)]
+RESERVED_TYPES = [
+    -1,
+    -2,
+    -3,
+    -4,
+    -5,
+    -7,
+    -8,
+    -9,
+    -10,
+    -100,
+    -102,
+    -103,
+    100,
+    101,
+    102,
+    103,
+    104,
+    105,
+    106,
+    150,
+    199,
+    -(2**53),
+]
 
 
 @row("A21")
@@ -199,8 +241,17 @@ def test_types_of_the_server(server, device, kind):
 
 AWAY = [
     # type, feature -> stored, and thus noticed
-    (None, None, False), (0, None, False), (1, None, True), (2, None, True), (99, None, True), (200, None, True),
-    (None, "RELIABLE", True), (0, "RELIABLE", True), (1, "FAST", False), (200, "FAST", False), (0, "FAST", False),
+    (None, None, False),
+    (0, None, False),
+    (1, None, True),
+    (2, None, True),
+    (99, None, True),
+    (200, None, True),
+    (None, "RELIABLE", True),
+    (0, "RELIABLE", True),
+    (1, "FAST", False),
+    (200, "FAST", False),
+    (0, "FAST", False),
 ]
 
 
@@ -250,7 +301,12 @@ def test_minus_five_leaves_the_edge_open(server, device):
     alice = device()
     alice.send(dest_session_id=unique("no-such"), type=1, id="s1", reference="r1")
     (notice,) = alice.fence()
-    assert (notice["type"], notice["dest_id"], notice["id"], notice["reference"]) == (SESSION_UNAUTHORIZED, alice.node, "s1", "r1")
+    assert (notice["type"], notice["dest_id"], notice["id"], notice["reference"]) == (
+        SESSION_UNAUTHORIZED,
+        alice.node,
+        "s1",
+        "r1",
+    )
     assert alice.confirmed(dest_id=alice.node, type=1)["status"] == "delivered"
 
 

@@ -3,9 +3,20 @@
 import json
 
 import pytest
+
 from lib.device import (
-    CONFIRMATION, ERROR, JOINED, LEFT, NODE_UNKNOWN, OFFLINE, ONLINE, REVEALED, SESSION_UNAUTHORIZED, USER_OFFLINE,
-    Device, unique,
+    CONFIRMATION,
+    ERROR,
+    JOINED,
+    LEFT,
+    NODE_UNKNOWN,
+    OFFLINE,
+    ONLINE,
+    REVEALED,
+    SESSION_UNAUTHORIZED,
+    USER_OFFLINE,
+    Device,
+    unique,
 )
 from lib.server import until
 
@@ -20,7 +31,9 @@ class Room:
 
     def create(self, owner, **options):
         if self.way == "original":
-            answer = self.server.post("/create_session", data={"auth_key": owner.key} | {k: v for k, v in options.items()})
+            answer = self.server.post(
+                "/create_session", data={"auth_key": owner.key} | {k: v for k, v in options.items()}
+            )
             assert answer.status_code == 200, answer.text
             self.id = answer.text
         else:
@@ -36,7 +49,9 @@ class Room:
             answer = self.server.get("/join_session", params={"auth_key": who.key, "session_id": self.id} | options)
             return tuple(answer.json()) if answer.ok else answer.json()["error"]["code"]
         answer = self.server.post(f"/v1/sessions/{self.id}/join", key=who.key, json=options)
-        return (answer.json()["node_id"], answer.json()["anonymous_id"]) if answer.ok else answer.json()["error"]["code"]
+        return (
+            (answer.json()["node_id"], answer.json()["anonymous_id"]) if answer.ok else answer.json()["error"]["code"]
+        )
 
     def leave(self, who):
         return self._change(who, LEFT, "leave", "/unjoin_session")
@@ -106,8 +121,16 @@ def test_creating(server, device):
 @row("A40", "A45")
 def test_creating_and_looking_in_the_original_form(server, device):
     owner = device()
-    made = server.post("/create_session", data={"auth_key": owner.key, "is_anonymous": "1", "anyone_can_join": "True",
-                                                "session_type": "1", "notify_only_last_few_users": "300"})
+    made = server.post(
+        "/create_session",
+        data={
+            "auth_key": owner.key,
+            "is_anonymous": "1",
+            "anyone_can_join": "True",
+            "session_type": "1",
+            "notify_only_last_few_users": "300",
+        },
+    )
     assert made.headers["Content-Type"].startswith("text/plain")
     info = server.ok("GET", "/get_session_info", params={"auth_key": owner.key, "session_id": made.text})
     me, mask = info["current_node_info"]
@@ -116,12 +139,24 @@ def test_creating_and_looking_in_the_original_form(server, device):
     assert info["node_ids"] == [mask]
     assert (info["session_id"], info["session_type"], info["anyone_can_join"]) == (made.text, 1, True)
     assert info["notify_only_last_few_users"] == 300
-    server.refused("GET", "/get_session_info", 403, "forbidden", params={"auth_key": device().key, "session_id": made.text})
+    server.refused(
+        "GET", "/get_session_info", 403, "forbidden", params={"auth_key": device().key, "session_id": made.text}
+    )
 
 
 @row("A40")
-@pytest.mark.parametrize("body", [{"session_type": "party"}, {"session_id": "a b"}, {"anonymous_id": ""}, {"notify_only_last_few_users": 0},
-                                  {"anyone_can_join": "perhaps"}, [], "x"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"session_type": "party"},
+        {"session_id": "a b"},
+        {"anonymous_id": ""},
+        {"notify_only_last_few_users": 0},
+        {"anyone_can_join": "perhaps"},
+        [],
+        "x",
+    ],
+)
 def test_creating_wrongly(server, body):
     server.refused("POST", "/v1/sessions", 400, "bad_request", key=server.key("alice"), json=body)
 
@@ -251,7 +286,9 @@ def test_a_message_to_all_members_but_the_sender(by_http, server, device):
     owner.fence(), bob.fence()
     done = bob.confirmed(dest_session_id=by_http.id, type=1, payload="hello all")
     assert (done["status"], done["delivered"], done["stored"], done["dropped"]) == ("delivered", 2, 0, 0)
-    copies = [member.expect(payload="hello all", src_id=bob.node, dest_session_id=by_http.id) for member in (owner, carol)]
+    copies = [
+        member.expect(payload="hello all", src_id=bob.node, dest_session_id=by_http.id) for member in (owner, carol)
+    ]
     assert copies[0] == copies[1], "encoded once: the same bytes for all"
     assert "dest_id" not in copies[0]
     bob.nothing(), stranger.nothing()
@@ -266,7 +303,12 @@ def test_a_member_who_is_away_finds_it_in_the_inbox(by_http, server, device):
     owner.fence(), bob.fence()
     owner.send(dest_session_id=by_http.id, type=1, payload="for later", reference="r", id="s-1")
     notice, done = owner.fence()
-    assert (notice["type"], notice["src_id"], notice["dest_session_id"], notice["id"]) == (USER_OFFLINE, away, by_http.id, "s-1")
+    assert (notice["type"], notice["src_id"], notice["dest_session_id"], notice["id"]) == (
+        USER_OFFLINE,
+        away,
+        by_http.id,
+        "s-1",
+    )
     assert (done["status"], done["delivered"], done["stored"]) == ("stored", 1, 1)
     (kept,) = server.inbox(away)["messages"]
     assert (kept["payload"], kept["dest_session_id"], kept["src_id"]) == ("for later", by_http.id, owner.node)
@@ -279,7 +321,11 @@ def test_who_is_no_member_cannot_send(by_http, server, device):
     by_http.create(owner, anyone_can_join=True)
     stranger.send(dest_session_id=by_http.id, type=1, payload="let me in", id="x1")
     (notice,) = stranger.fence()
-    assert (notice["type"], notice["dest_id"], notice["dest_session_id"]) == (SESSION_UNAUTHORIZED, stranger.node, by_http.id)
+    assert (notice["type"], notice["dest_id"], notice["dest_session_id"]) == (
+        SESSION_UNAUTHORIZED,
+        stranger.node,
+        by_http.id,
+    )
     owner.nothing()
 
 
@@ -288,7 +334,9 @@ def test_at_most_32_offline_notices_per_envelope(server, device):
     members = [[unique("m")] for _ in range(40)]
     owner = device()
     room = unique("crowd")
-    server.ok("POST", "/v1/sessions", 201, key=server.app(), json={"session_id": room, "members": [[owner.node], *members]})
+    server.ok(
+        "POST", "/v1/sessions", 201, key=server.app(), json={"session_id": room, "members": [[owner.node], *members]}
+    )
     owner.fence()
     owner.send(dest_session_id=room, type=1, reference="r")
     frames = owner.fence()
@@ -307,7 +355,9 @@ def test_all_members_receive_in_the_same_order(by_http, server, device):
         one.fence()
     for number in range(50):
         for index, one in enumerate(writers):
-            one.send(dest_session_id=by_http.id, type=1, payload=[index, number], reference="r" if number == 49 else None)
+            one.send(
+                dest_session_id=by_http.id, type=1, payload=[index, number], reference="r" if number == 49 else None
+            )
     orders = []
     for one in writers:
         got = []
@@ -350,7 +400,14 @@ def test_a_real_id_of_an_anonymous_member_does_not_exist(by_http, server, device
     owner.fence()
     answers = []
     for target in (fox.node, unique("nobody")):
-        owner.send(dest_session_id=by_http.id, dest_id=target, type=1, payload="is it you?", reference="r", id="q" + target[-9:])
+        owner.send(
+            dest_session_id=by_http.id,
+            dest_id=target,
+            type=1,
+            payload="is it you?",
+            reference="r",
+            id="q" + target[-9:],
+        )
         answers.append([{k: v for k, v in f.items() if k not in ("id", "timestamp", "src_id")} for f in owner.fence()])
     assert answers[0] == answers[1], "a member's real id and an id that is nobody's are answered alike"
     assert answers[0][0]["type"] == NODE_UNKNOWN
@@ -401,7 +458,13 @@ def test_nothing_betrays_an_anonymous_member(by_http, server, device):
 @row("A64")
 def test_an_anonymous_sender_is_anonymous_in_the_inbox_too(by_http, server, device):
     owner, fox = unique("owner"), device(client=unique("user"))
-    server.ok("POST", "/v1/sessions", 201, key=server.key(owner), json={"anyone_can_join": True, "session_id": (room := unique("r"))})
+    server.ok(
+        "POST",
+        "/v1/sessions",
+        201,
+        key=server.key(owner),
+        json={"anyone_can_join": True, "session_id": (room := unique("r"))},
+    )
     server.ok("POST", f"/v1/sessions/{room}/join", key=fox.key, json={"anonymous_id": "the-fox"})
     fox.confirmed(dest_session_id=room, type=1, payload="kept")
     messages = server.inbox(owner)["messages"]
@@ -416,7 +479,12 @@ def test_an_anonymous_sender_is_anonymous_in_the_inbox_too(by_http, server, devi
 @pytest.mark.parametrize("master", ["owner", "named"])
 def test_a_game(by_http, server, device, master):
     owner, one, two, judge = device(), device(), device(), device()
-    by_http.create(owner, anyone_can_join=True, session_type="game", **({"session_game_master_node_id": judge.node} if master == "named" else {}))
+    by_http.create(
+        owner,
+        anyone_can_join=True,
+        session_type="game",
+        **({"session_game_master_node_id": judge.node} if master == "named" else {}),
+    )
     for player in (one, two, judge):
         by_http.join(player)
     for each in (owner, one, two, judge):
@@ -491,7 +559,13 @@ def test_no_presence_unless_asked_for(by_http, server, device):
 def test_an_app_creates_a_session_with_its_members(server, device):
     alice, bob = device(), device()
     room = unique("room")
-    server.ok("POST", "/v1/sessions", 201, key=server.app(), json={"session_id": room, "members": [[alice.node, "the-owl"], [bob.node]]})
+    server.ok(
+        "POST",
+        "/v1/sessions",
+        201,
+        key=server.app(),
+        json={"session_id": room, "members": [[alice.node, "the-owl"], [bob.node]]},
+    )
     alice.confirmed(dest_session_id=room, type=1, payload="hoo")
     bob.expect(src_id="the-owl", payload="hoo", dest_session_id=room)
     alice.nothing()
@@ -519,8 +593,13 @@ def test_what_apps_may_devices_may_not(server, device):
     alice = device()
     server.refused("POST", "/v1/sessions", 403, "forbidden", key=alice.key, json={"members": [["bob"]]})
     server.refused("POST", "/v1/messages", 403, "forbidden", key=alice.key, json={"messages": []})
-    server.refused("POST", "/push_message", 403, "forbidden",
-                   data={"auth_key": alice.key, "to_nodes": '["bob"]', "payload": '{"type":1}'})
+    server.refused(
+        "POST",
+        "/push_message",
+        403,
+        "forbidden",
+        data={"auth_key": alice.key, "to_nodes": '["bob"]', "payload": '{"type":1}'},
+    )
     server.refused("GET", f"/v1/nodes/{alice.node}", 403, "forbidden", key=alice.key)
     server.refused("POST", f"/v1/nodes/{alice.node}/disconnect", 403, "forbidden", key=alice.key)
     for method, path in [("GET", "/v1/mesh"), ("POST", "/v1/drain"), ("GET", "/metrics")]:
@@ -547,7 +626,10 @@ def test_an_app_writes_in_any_name(server, device):
     assert results[3]["id"] == "bad-1"
     bob.expect(src_id="shop", payload="ready", id="order-7")
     assert server.inbox(away)["messages"][0]["src_id"] == "the-app"
-    assert server.send_as_app({"dest_id": bob.node, "type": 1, "src_id": "shop", "id": "order-7"})[0]["status"] == "delivered"
+    assert (
+        server.send_as_app({"dest_id": bob.node, "type": 1, "src_id": "shop", "id": "order-7"})[0]["status"]
+        == "delivered"
+    )
     bob.nothing()
 
 
@@ -562,8 +644,17 @@ def test_an_app_does_not_wait_for_ever(server, raw):
 
 
 @row("A48")
-@pytest.mark.parametrize("body", [{}, {"messages": {}}, {"messages": "x"}, {"messages": [], "wait_ms": "soon"}, [],
-                                  {"messages": [{"type": 1, "dest_id": "a"}] * 1001}])
+@pytest.mark.parametrize(
+    "body",
+    [
+        {},
+        {"messages": {}},
+        {"messages": "x"},
+        {"messages": [], "wait_ms": "soon"},
+        [],
+        {"messages": [{"type": 1, "dest_id": "a"}] * 1001},
+    ],
+)
 def test_messages_wrongly(server, body):
     server.refused("POST", "/v1/messages", 400, "bad_request", key=server.app(), json=body)
 

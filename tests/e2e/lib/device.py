@@ -121,8 +121,16 @@ class Device(Frames):
         self.key = server.key(node, client=client, role=role)
         url = url or socket_url(server, node, key=self.key, **params)
         self.socket = connect(
-            url, additional_headers=headers, origin=origin, max_size=1 << 24, max_queue=None, ping_interval=None,
-            close_timeout=5, open_timeout=LIMIT, compression=None, proxy=None,
+            url,
+            additional_headers=headers,
+            origin=origin,
+            max_size=1 << 24,
+            max_queue=None,
+            ping_interval=None,
+            close_timeout=5,
+            open_timeout=LIMIT,
+            compression=None,
+            proxy=None,
         )
 
     def _send(self, text):

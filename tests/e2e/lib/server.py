@@ -35,9 +35,20 @@ def clean_environment(**more):
 def run(*args, stdin=None, timeout=30, **env):
     """The binary as a command that ends by itself."""
     return subprocess.run(
-        [binary(), *map(str, args)], input=stdin, capture_output=True, text=True, timeout=timeout,
-        env=clean_environment(**env), check=False,
+        [binary(), *map(str, args)],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        env=clean_environment(**env),
+        check=False,
     )
+
+
+def stranger():
+    """A header that lets each request come from an address of its own: failures slow down their address."""
+    address = ".".join(["198", *(str(secrets.randbelow(256)) for _ in range(3))])
+    return {"X-Forwarded-For": address}
 
 
 class Lines:
@@ -95,16 +106,32 @@ class Server:
 
     def command(self):
         return [
-            binary(), "serve", "--host-address", "127.0.0.1", "--port", "0", "--data-dir", str(self.data),
-            "--secret-file", str(self.secret_file), *self.flags,
+            binary(),
+            "serve",
+            "--host-address",
+            "127.0.0.1",
+            "--port",
+            "0",
+            "--data-dir",
+            str(self.data),
+            "--secret-file",
+            str(self.secret_file),
+            "--trust-proxy",
+            "127.0.0.1",
+            *self.flags,
         ]
 
     def start(self):
         assert self.process is None or self.process.poll() is not None
         self.process = subprocess.Popen(
-            self.command(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            self.command(),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
             # SIGXFSZ stays ignored, as Python has it: a test makes the disk "full" with a file size limit.
-            restore_signals=False, env=clean_environment(**self.env),
+            restore_signals=False,
+            env=clean_environment(**self.env),
         )
         self.stdout, self.stderr = Lines(self.process.stdout), Lines(self.process.stderr)
         ready = self.stdout.wait_for(READY, START_LIMIT)
@@ -155,7 +182,7 @@ class Server:
     # -- HTTP ---------------------------------------------------------------------------------------------------------
 
     def request(self, method, path, *, key=None, **options):
-        headers = dict(options.pop("headers", {}))
+        headers = stranger() | options.pop("headers", {})
         if key is not None:
             headers["Authorization"] = f"Bearer {key}"
         return self.http.request(method, self.url + path, headers=headers, timeout=60, **options)
