@@ -7,7 +7,19 @@
 
 #![forbid(unsafe_code)]
 
+pub mod app;
+pub mod auth;
+pub mod bench;
+pub mod cli;
+pub mod client;
+pub mod config;
+pub mod edge;
+pub mod home;
 pub mod metrics;
 pub mod model;
+pub mod node;
 pub mod push;
 pub mod store;
+pub mod tls;
+pub mod view;
+pub mod wire;

@@ -42,7 +42,10 @@ metric!(CONNECTIONS: IntGauge, "sparkmesh_connections", "Edges open now");
 metric!(CONNECTIONS_TOTAL: IntCounter, "sparkmesh_connections_total", "Edges opened since the start");
 metric!(CLOSED: IntCounterVec["reason"], "sparkmesh_closed_total", "Edges closed, by close reason");
 metric!(ENVELOPES: IntCounterVec["feature", "outcome"], "sparkmesh_envelopes_total",
-    "Deliveries by class (reliable, fast) and outcome (delivered, stored, dropped, duplicate, expired, failed)");
+    "Deliveries by class (reliable, fast) and outcome (delivered, stored, dropped, failed)");
+metric!(DUPLICATES: IntCounter, "sparkmesh_duplicates_total", "Envelopes that came again and were not delivered again");
+metric!(NOTICES_DROPPED: IntCounter, "sparkmesh_notices_dropped_total",
+    "Frames of the server's own that found no room or no edge");
 metric!(RECEIVED: IntCounterVec["feature"], "sparkmesh_received_total", "Envelopes taken from senders, by class");
 metric!(REFUSED: IntCounterVec["reason"], "sparkmesh_refused_total", "Frames, requests and connections refused, by error word");
 metric!(QUEUE_BYTES: IntGauge, "sparkmesh_queue_bytes", "Bytes in all outboxes, unacknowledged ones included");
@@ -60,10 +63,35 @@ metric!(STORE_BYTES: IntGaugeVec["kind"], "sparkmesh_store_bytes", "Bytes of the
 metric!(STORE_FAILURES: IntCounter, "sparkmesh_store_failures_total", "Commits that failed");
 metric!(STORE_MOVED_ASIDE: IntCounter, "sparkmesh_store_moved_aside_total", "Damaged stores moved aside at start");
 metric!(PUSHES: IntCounterVec["provider", "outcome"], "sparkmesh_pushes_total",
-    "Notifications by provider and outcome (sent, retried, dead_token, refused, gave_up, throttled)");
+    "Notifications by provider and outcome (`sent`, `retried`, `dead_token`, `refused`, `gave_up`, `throttled`)");
 metric!(PUSH_QUEUE: IntGauge, "sparkmesh_push_queue", "Notifications waiting to be pushed");
 metric!(AUTH_FAILURES: IntCounterVec["reason"], "sparkmesh_auth_failures_total", "Keys refused, by reason");
 metric!(SESSIONS: IntGauge, "sparkmesh_sessions", "Sessions this server keeps");
+
+/// The outcomes of one class, looked up once.
+pub struct Outcomes {
+    pub delivered: IntCounter,
+    pub stored: IntCounter,
+    pub dropped: IntCounter,
+    pub failed: IntCounter,
+}
+
+impl Outcomes {
+    fn of(feature: &str) -> Self {
+        let outcome = |outcome| ENVELOPES.with_label_values(&[feature, outcome]);
+        Self {
+            delivered: outcome("delivered"),
+            stored: outcome("stored"),
+            dropped: outcome("dropped"),
+            failed: outcome("failed"),
+        }
+    }
+}
+
+pub static RELIABLE: LazyLock<Outcomes> = LazyLock::new(|| Outcomes::of("reliable"));
+pub static FAST: LazyLock<Outcomes> = LazyLock::new(|| Outcomes::of("fast"));
+pub static RECEIVED_RELIABLE: LazyLock<IntCounter> = LazyLock::new(|| RECEIVED.with_label_values(&["reliable"]));
+pub static RECEIVED_FAST: LazyLock<IntCounter> = LazyLock::new(|| RECEIVED.with_label_values(&["fast"]));
 
 /// The page in Prometheus' text format, and its content type.
 pub fn page() -> (String, &'static str) {

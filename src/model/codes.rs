@@ -45,12 +45,14 @@ pub enum Code {
     Unavailable,
     Full,
     Draining,
+    /// Told at the start of an edge: a limit has pushed messages out of the inbox.
+    InboxOverflow,
     BinaryFrame,
     BadUtf8,
 }
 
 impl Code {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::BadRequest,
         Self::BadEnvelope,
         Self::TooLarge,
@@ -62,6 +64,7 @@ impl Code {
         Self::Unavailable,
         Self::Full,
         Self::Draining,
+        Self::InboxOverflow,
         Self::BinaryFrame,
         Self::BadUtf8,
     ];
@@ -80,6 +83,7 @@ impl Code {
             Self::Unavailable => "unavailable",
             Self::Full => "full",
             Self::Draining => "draining",
+            Self::InboxOverflow => "inbox_overflow",
             Self::BinaryFrame => "binary_frame",
             Self::BadUtf8 => "bad_utf8",
         }
@@ -94,7 +98,7 @@ impl Code {
             Self::Conflict => 409,
             Self::TooLarge => 413,
             Self::RateLimited => 429,
-            Self::Unavailable | Self::Full | Self::Draining => 503,
+            Self::Unavailable | Self::Full | Self::Draining | Self::InboxOverflow => 503,
         }
     }
 
@@ -108,9 +112,13 @@ impl Code {
             Self::Unauthorized => Some(Close::BAD_KEY),
             Self::Forbidden => Some(Close::FORBIDDEN),
             Self::Draining => Some(Close::GOING_AWAY),
-            Self::BadRequest | Self::BadEnvelope | Self::NotFound | Self::Conflict | Self::Unavailable | Self::Full => {
-                None
-            }
+            Self::BadRequest
+            | Self::BadEnvelope
+            | Self::NotFound
+            | Self::Conflict
+            | Self::Unavailable
+            | Self::Full
+            | Self::InboxOverflow => None,
         }
     }
 }

@@ -4,6 +4,7 @@
 //! changes: what the server adds is a [`Stamp`], and both together are encoded once into bytes that every queue shares.
 
 use bytes::Bytes;
+use serde::Serialize;
 
 use super::codes::kind;
 use super::ids::{ClientId, EnvelopeId, Millis, NodeId, Seq, SessionId};
@@ -44,6 +45,18 @@ impl Feature {
     }
 }
 
+/// What became of an envelope, as a CONFIRMATION says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// All recipients have it.
+    Delivered,
+    /// All recipients have it or will find it in their inbox.
+    Stored,
+    /// FAST, and nobody was there.
+    Dropped,
+}
+
 /// What an edge received, decoded. Identity fields that a device may not set are already gone from `members`.
 #[derive(Debug, Clone)]
 pub struct Envelope {
@@ -58,9 +71,9 @@ pub struct Envelope {
     pub reference: Option<String>,
     pub ttl_ms: Option<u64>,
     pub collapse_key: Option<String>,
-    /// The `src_id` claimed: means something only in an ACK (whose envelope is acknowledged) and from an app key.
+    /// The `src_id` claimed. Only in an ACK (whose envelope is acknowledged) and from an app key; else it is not read.
     pub src_id: Option<NodeId>,
-    /// `seq`: means something only in an ACK.
+    /// `seq`, only in an ACK.
     pub seq: Option<Seq>,
     /// The JSON of `payload`, byte for byte; for control frames and push titles.
     pub payload: Option<Bytes>,

@@ -1,5 +1,16 @@
 //! The rules of the domain, as pure code: values in, decisions out. Time, randomness and ids are arguments.
 
+pub mod backoff;
 pub mod codes;
+pub mod custody;
+pub mod decide;
 pub mod envelope;
+pub mod heartbeat;
 pub mod ids;
+pub mod inbox;
+pub mod lane;
+pub mod outbox;
+pub mod rate;
+pub mod seen;
+pub mod session;
+pub mod wake;

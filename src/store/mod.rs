@@ -18,8 +18,9 @@ pub mod sled;
 #[cfg(test)]
 mod suite;
 
-/// Longest key in bytes: two ids and a few numbers.
-pub const MAX_KEY: usize = 512;
+/// Longest key in bytes: two ids and a few numbers. An index page of `sled` holds up to 257 keys and must stay below
+/// 128 KiB, or it spills into a blob file that is never deleted; hence not more.
+pub const MAX_KEY: usize = 400;
 /// Longest value in bytes: the largest message that any setting allows, with its header.
 pub const MAX_VALUE: usize = 64 << 20;
 
@@ -96,6 +97,18 @@ pub trait Store: Send + Sync + 'static {
     /// Housekeeping that may take a while (rebuilding a store whose files outgrew what they hold); the committer calls
     /// it when nothing waits. True when something was done.
     fn maintain(&self) -> Result<bool, StoreError>;
+}
+
+/// What every implementation asks of a commit before it writes anything.
+fn check_sizes(writes: &[Write]) -> Result<(), StoreError> {
+    let check = |what, len, max| if len > max { Err(StoreError::TooLarge { what, len, max }) } else { Ok(()) };
+    writes.iter().try_for_each(|write| match write {
+        Write::Put { key, value, .. } => {
+            check("key", key.len(), MAX_KEY)?;
+            check("value", value.len(), MAX_VALUE)
+        }
+        Write::Delete { key, .. } => check("key", key.len(), MAX_KEY),
+    })
 }
 
 /// Called once, on the committer's thread, when the fate of a submission is known. Must be quick and must not block.

@@ -1,0 +1,252 @@
+//! The `validation_key`: proof that a device was offered this server, good for one connection within a minute.
+//!
+//! A key is `expiry (8 bytes, ms) | nonce (16) | HMAC-SHA256 (32)` in base64url. The HMAC is made with a secret of its own
+//! (see [`Purpose`]) over device, server and its incarnation too: a key of another device or server, or of this server
+//! before a restart, does not fit.
+//!
+//! Redeemed keys are remembered until they expire, at most [`MAX_REMEMBERED`] of them. When that is not enough, those
+//! nearest to their end are forgotten, and from then on every key that ends no later than the last one forgotten counts
+//! as expired: under a flood keys live shorter, but none is ever good twice, and fresh ones still open the door.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use hmac::{Hmac, Mac};
+use sha2::Sha256;
+
+use super::error::AuthError;
+use super::key::{Derived, Keyring, Purpose};
+use crate::model::ids::{Millis, NodeId};
+
+/// How long a key is good, in milliseconds.
+pub const LIFETIME_MS: u64 = 60_000;
+/// Most redeemed keys remembered: 4 000 connections per second for a minute, in about 10 MB.
+pub const MAX_REMEMBERED: usize = 1 << 18;
+
+/// Random, and never the same twice.
+pub type Nonce = [u8; 16];
+
+const EXPIRY: usize = 8;
+const NONCE: usize = 16;
+const MAC: usize = 32;
+
+/// Makes and redeems the validation keys of one server in one incarnation.
+pub struct ValidationKeys {
+    /// The first signs.
+    secrets: Vec<Derived>,
+    server: NodeId,
+    incarnation: u64,
+    redeemed: Mutex<Redeemed>,
+}
+
+impl fmt::Debug for ValidationKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ValidationKeys({}, {})", self.server, self.incarnation)
+    }
+}
+
+impl ValidationKeys {
+    pub fn new(keyring: &Keyring, server: NodeId, incarnation: u64) -> Self {
+        let secrets = keyring.derived(Purpose::ValidationKey);
+        Self { secrets, server, incarnation, redeemed: Mutex::new(Redeemed::new(MAX_REMEMBERED)) }
+    }
+
+    pub fn issue(&self, device: &NodeId, now: Millis, nonce: Nonce) -> String {
+        let mut key = Vec::with_capacity(EXPIRY + NONCE + MAC);
+        key.extend_from_slice(&now.plus(LIFETIME_MS).0.to_be_bytes());
+        key.extend_from_slice(&nonce);
+        let mac = self.mac(&self.secrets[0], device, &key).finalize().into_bytes();
+        key.extend_from_slice(&mac);
+        URL_SAFE_NO_PAD.encode(key)
+    }
+
+    /// Uses `key` up for one connection of `device`.
+    pub fn redeem(&self, key: &str, device: &NodeId, now: Millis) -> Result<(), AuthError> {
+        let mut bytes = [0; EXPIRY + NONCE + MAC];
+        match URL_SAFE_NO_PAD.decode_slice(key, &mut bytes) {
+            Ok(len) if len == bytes.len() => {}
+            _ => return Err(AuthError::ValidationMalformed),
+        }
+        let (signed, mac) = bytes.split_at(EXPIRY + NONCE);
+        if !self.secrets.iter().any(|secret| self.mac(secret, device, signed).verify_slice(mac).is_ok()) {
+            return Err(AuthError::ValidationForeign);
+        }
+        let (expiry, nonce) = signed.split_at(EXPIRY);
+        let expiry = Millis(u64::from_be_bytes(expiry.try_into().expect("split at its length")));
+        let nonce: Nonce = nonce.try_into().expect("split at its length");
+        // The lock guards nothing that a panic could leave half done.
+        self.redeemed.lock().unwrap_or_else(PoisonError::into_inner).redeem(expiry, nonce, now)
+    }
+
+    /// Each field is bound with its length, so that no two lists of fields are the same bytes.
+    fn mac(&self, secret: &Derived, device: &NodeId, signed: &[u8]) -> Hmac<Sha256> {
+        let mut mac = secret.mac();
+        for field in [device.as_str().as_bytes(), self.server.as_str().as_bytes()] {
+            mac.update(&(field.len() as u64).to_be_bytes());
+            mac.update(field);
+        }
+        mac.update(&self.incarnation.to_be_bytes());
+        mac.update(signed);
+        mac
+    }
+}
+
+/// The keys used up that have not expired.
+struct Redeemed {
+    used: BTreeSet<(Millis, Nonce)>,
+    /// Keys that end now or earlier are not known any more, and so are not accepted.
+    forgotten: Millis,
+    capacity: usize,
+}
+
+impl Redeemed {
+    fn new(capacity: usize) -> Self {
+        Self { used: BTreeSet::new(), forgotten: Millis(0), capacity }
+    }
+
+    fn redeem(&mut self, expiry: Millis, nonce: Nonce, now: Millis) -> Result<(), AuthError> {
+        while self.used.first().is_some_and(|(first, _)| *first < now) {
+            self.forget_first();
+        }
+        if expiry < now || expiry <= self.forgotten {
+            return Err(AuthError::ValidationExpired);
+        }
+        if !self.used.insert((expiry, nonce)) {
+            return Err(AuthError::ValidationUsed);
+        }
+        if self.used.len() > self.capacity {
+            self.forget_first();
+        }
+        Ok(())
+    }
+
+    fn forget_first(&mut self) {
+        if let Some((expiry, _)) = self.used.pop_first() {
+            self.forgotten = self.forgotten.max(expiry);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::auth::key::Claims;
+    use crate::auth::secrets::Secrets;
+
+    const NOW: Millis = Millis(1_700_000_000_000);
+
+    fn id(text: &str) -> NodeId {
+        text.parse().unwrap()
+    }
+
+    fn keyring(secrets: &str) -> Keyring {
+        Keyring::new(Secrets::parse(secrets, "test").unwrap())
+    }
+
+    fn keys() -> ValidationKeys {
+        ValidationKeys::new(&keyring("the-secret-of-tests"), id("server"), 7)
+    }
+
+    #[test]
+    fn a_key_is_good_once() {
+        let keys = keys();
+        let key = keys.issue(&id("alice"), NOW, [1; 16]);
+        assert_eq!(keys.redeem(&key, &id("alice"), NOW.plus(10)), Ok(()));
+        assert_eq!(keys.redeem(&key, &id("alice"), NOW.plus(10)), Err(AuthError::ValidationUsed));
+        let other = keys.issue(&id("alice"), NOW, [2; 16]);
+        assert_eq!(keys.redeem(&other, &id("alice"), NOW), Ok(()));
+    }
+
+    #[test]
+    fn a_key_is_good_for_a_minute() {
+        let keys = keys();
+        let key = keys.issue(&id("alice"), NOW, [1; 16]);
+        assert_eq!(keys.redeem(&key, &id("alice"), NOW.plus(60_001)), Err(AuthError::ValidationExpired));
+        assert_eq!(keys.redeem(&key, &id("alice"), NOW.plus(60_000)), Ok(()));
+        assert_eq!(keys.redeem(&key, &id("alice"), NOW.plus(60_001)), Err(AuthError::ValidationExpired));
+        assert_eq!(keys.redeem(&key, &id("alice"), NOW.plus(60_000)), Err(AuthError::ValidationExpired), "clock back");
+    }
+
+    #[test]
+    fn a_key_is_good_for_one_device_at_one_server_in_one_life() {
+        let ring = keyring("the-secret-of-tests");
+        let key = keys().issue(&id("alice"), NOW, [1; 16]);
+        let others = [
+            (ValidationKeys::new(&ring, id("server"), 7), "bob"),
+            (ValidationKeys::new(&ring, id("server2"), 7), "alice"),
+            (ValidationKeys::new(&ring, id("server"), 8), "alice"),
+            (ValidationKeys::new(&keyring("another-secret-here"), id("server"), 7), "alice"),
+            // The same bytes shifted from one field to the next.
+            (ValidationKeys::new(&ring, id("eserver"), 7), "alic"),
+        ];
+        for (keys, device) in others {
+            assert_eq!(keys.redeem(&key, &id(device), NOW), Err(AuthError::ValidationForeign), "{keys:?} {device}");
+        }
+    }
+
+    #[test]
+    fn a_key_of_a_secret_on_its_way_out_is_still_good() {
+        let old = ValidationKeys::new(&keyring("old:the-older-secret-x"), id("server"), 7);
+        let both = keyring("new:the-newer-secret-x\nold:the-older-secret-x");
+        let new = ValidationKeys::new(&both, id("server"), 7);
+        assert_eq!(new.redeem(&old.issue(&id("a"), NOW, [1; 16]), &id("a"), NOW), Ok(()));
+    }
+
+    #[test]
+    fn neither_kind_of_key_is_the_other() {
+        let ring = keyring("the-secret-of-tests");
+        let keys = ValidationKeys::new(&ring, id("server"), 7);
+        let validation = keys.issue(&id("alice"), NOW, [1; 16]);
+        assert!(matches!(ring.verify(&validation, NOW), Err(AuthError::Malformed(_))));
+        let auth = ring.mint(&Claims::new(id("alice"), NOW.plus(1000)));
+        assert_eq!(keys.redeem(&auth, &id("alice"), NOW), Err(AuthError::ValidationMalformed));
+    }
+
+    #[test]
+    fn a_full_memory_shortens_lives_and_forgets_no_use() {
+        let mut redeemed = Redeemed::new(3);
+        for n in 0..3 {
+            assert_eq!(redeemed.redeem(NOW.plus(n), [n as u8; 16], NOW), Ok(()));
+        }
+        assert_eq!(redeemed.redeem(NOW.plus(10), [10; 16], NOW), Ok(()), "a fresh one still opens");
+        assert_eq!(redeemed.redeem(NOW, [0; 16], NOW), Err(AuthError::ValidationExpired), "the one forgotten");
+        assert_eq!(redeemed.redeem(NOW.plus(1), [1; 16], NOW), Err(AuthError::ValidationUsed));
+        assert_eq!(redeemed.used.len(), 3);
+        assert_eq!(redeemed.redeem(NOW.plus(20), [11; 16], NOW.plus(15)), Ok(()));
+        assert_eq!(redeemed.used.len(), 1, "expired ones need no memory");
+    }
+
+    proptest! {
+        #[test]
+        fn a_changed_key_is_refused(at in 0..75_usize, bit in 0..7_u32) {
+            let keys = keys();
+            let mut key = keys.issue(&id("alice"), NOW, [9; 16]).into_bytes();
+            prop_assert_eq!(key.len(), 75);
+            key[at] ^= 1 << bit;
+            let key = String::from_utf8(key).unwrap();
+            let result = keys.redeem(&key, &id("alice"), NOW);
+            prop_assert!(matches!(result, Err(AuthError::ValidationForeign | AuthError::ValidationMalformed)));
+        }
+
+        #[test]
+        fn any_text_is_only_refused(text in ".{0,200}") {
+            prop_assert!(keys().redeem(&text, &id("alice"), NOW).is_err());
+        }
+
+        #[test]
+        fn none_is_good_twice(order in proptest::collection::vec((0_u64..40, 0_u8..4), 1..200)) {
+            let mut redeemed = Redeemed::new(5);
+            let mut seen = BTreeSet::new();
+            for (expiry, nonce) in order {
+                if redeemed.redeem(NOW.plus(expiry), [nonce; 16], NOW).is_ok() {
+                    prop_assert!(seen.insert((expiry, nonce)));
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! What is loaded: a server's address, the secret to mint its devices' keys from, and its process where it is known.
+
+use std::net::Ipv4Addr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures_util::{StreamExt, stream};
+
+use super::BenchError;
+use super::meter::Meter;
+use super::process::Process;
+use super::socket::LoadSocket;
+use crate::client::key::{Holder, Role, Secret};
+use crate::client::offer::{Door, InboxMode};
+use crate::model::ids::NodeId;
+
+/// Handshakes under way at a time. The load paces itself by this, and so does not heed an offer's `start_after_ms`.
+const AT_ONCE: usize = 64;
+/// Connections from one local address; the system has some 28 000 ports for each.
+const PER_SOURCE: usize = 20_000;
+/// How long a minted key is good.
+const TTL: Duration = Duration::from_secs(3600);
+
+/// A server under load.
+pub(super) struct Target {
+    door: Door,
+    secret: Secret,
+    /// Tells the devices of this run from those of any other: inboxes outlive a run.
+    run: u32,
+    pub(super) process: Option<Process>,
+}
+
+impl Target {
+    pub(super) fn new(url: &str, secret: Secret, process: Option<Process>) -> Result<Self, BenchError> {
+        Ok(Self { door: Door::at(url)?, secret, run: rand::random(), process })
+    }
+
+    /// The id of a device or session of this run.
+    pub(super) fn name(&self, what: &str, index: usize) -> String {
+        format!("load-{:08x}-{what}-{index}", self.run)
+    }
+
+    /// Opens `count` connections of devices called `what`, and gives each on as soon as it is open, with its index and
+    /// how long it took (offer and handshake, in nanoseconds).
+    pub(super) async fn open_all(
+        &self,
+        what: &str,
+        count: usize,
+        inbox: InboxMode,
+        meter: &Meter,
+        mut take: impl FnMut(usize, LoadSocket, u64),
+    ) -> Result<(), BenchError> {
+        let opening = stream::iter(0..count).map(async |index| {
+            let begin = meter.now();
+            let socket = self.open(what, index, inbox).await?;
+            Ok::<_, BenchError>((index, socket, meter.now() - begin))
+        });
+        let mut opening = std::pin::pin!(opening.buffer_unordered(AT_ONCE));
+        while let Some(opened) = opening.next().await {
+            let (index, socket, took) = opened?;
+            take(index, socket, took);
+        }
+        Ok(())
+    }
+
+    /// All connections, in order, none of them read from yet.
+    pub(super) async fn open_in_order(
+        &self,
+        what: &str,
+        count: usize,
+        meter: &Rc<Meter>,
+    ) -> Result<Vec<LoadSocket>, BenchError> {
+        let mut sockets: Vec<(usize, LoadSocket)> = Vec::with_capacity(count);
+        self.open_all(what, count, InboxMode::Manual, meter, |index, socket, _| sockets.push((index, socket))).await?;
+        sockets.sort_unstable_by_key(|(index, _)| *index);
+        Ok(sockets.into_iter().map(|(_, socket)| socket).collect())
+    }
+
+    async fn open(&self, what: &str, index: usize, inbox: InboxMode) -> Result<LoadSocket, BenchError> {
+        let device = self.name(what, index);
+        let key = self.key(&device, None)?;
+        let offer = self.door.offer(&key).await?;
+        let source = (index / PER_SOURCE) as u8;
+        let source = (source > 0).then(|| Ipv4Addr::new(127, 0, 0, source.saturating_add(1)));
+        let opened = LoadSocket::open(&offer.address(&key, inbox)?, source).await;
+        opened.map_err(|error| BenchError::Open { device, why: error.to_string() })
+    }
+
+    /// One HTTP call as an app.
+    pub(super) async fn call_as_app(&self, path: &[&str], body: &serde_json::Value) -> Result<Vec<u8>, BenchError> {
+        let key = self.key(&self.name("app", 0), Some(Role::App))?;
+        Ok(self.door.call(reqwest::Method::POST, path, &key, Some(body)).await?)
+    }
+
+    fn key(&self, name: &str, role: Option<Role>) -> Result<String, BenchError> {
+        let node: NodeId = name.parse().expect("names of this run are made of the alphabet of ids");
+        Ok(self.secret.mint(&Holder { node, client: None, role }, TTL)?)
+    }
+}

@@ -1,0 +1,208 @@
+//! The actor of one edge: hears what its socket says, and ends it.
+//!
+//! Owns the incoming side and the life of the connection. Invariant: whatever ends the edge, its lane is detached once,
+//! in [`Edge::stopped`]; what it had not acknowledged goes another way there.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use actix::prelude::*;
+use actix_ws::{AggregatedMessage, AggregatedMessageStream, ProtocolError, Session};
+
+use super::{Newcomer, Site};
+use crate::metrics;
+use crate::model::codes::{Close, Code, Refusal};
+use crate::model::decide::Sender;
+use crate::model::ids::ConnectionId;
+use crate::model::rate::{Bucket, Limits};
+use crate::node::{Attached, Detach};
+use crate::view::{Device, EdgeStop, now};
+use crate::wire::frame;
+use crate::wire::notice::{ErrorNotice, Notice};
+
+/// How long a peer has to take the close frame and to answer it.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
+
+/// See the module's header.
+pub struct Edge {
+    pub(super) site: Arc<Site>,
+    pub(super) sender: Sender,
+    pub(super) device: Arc<Device>,
+    pub(super) connection: ConnectionId,
+    bucket: Bucket,
+    since: Instant,
+    ending: Ending,
+    /// Kept alive with the edge: the incoming stream ends when it goes.
+    _session: Session,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    No,
+    /// The close frame is on its way; nothing that still comes counts.
+    Closing,
+}
+
+impl Edge {
+    pub(super) fn new(
+        site: Arc<Site>,
+        newcomer: Newcomer,
+        attached: Attached,
+        session: Session,
+        stream: AggregatedMessageStream,
+        ctx: &mut Context<Self>,
+    ) -> Self {
+        ctx.add_stream(stream);
+        let limits = Limits { frames: site.limits.rate_frames, bytes: site.limits.rate_bytes };
+        Self {
+            site,
+            sender: newcomer.sender,
+            device: attached.device,
+            connection: attached.connection,
+            bucket: Bucket::new(limits, Duration::ZERO),
+            since: Instant::now(),
+            ending: Ending::No,
+            _session: session,
+        }
+    }
+
+    /// Puts an ERROR before all that waits, and closes where the code says so.
+    pub(super) fn refuse(
+        &mut self,
+        refusal: &Refusal,
+        id: Option<&crate::model::ids::EnvelopeId>,
+        ctx: &mut Context<Self>,
+    ) {
+        metrics::REFUSED.with_label_values(&[refusal.code.word()]).inc();
+        let error = ErrorNotice::of(refusal, id).encode();
+        self.site.view.control(&self.device, self.connection, error.frame().clone());
+        if let Some(close) = refusal.code.close() {
+            self.end(close, ctx);
+        }
+    }
+
+    /// Ends the edge once all that waits is written, or without that after a while.
+    pub(super) fn end(&mut self, close: Close, ctx: &mut Context<Self>) {
+        if self.ending == Ending::Closing {
+            return;
+        }
+        self.ending = Ending::Closing;
+        metrics::CLOSED.with_label_values(&[close.reason]).inc();
+        log::info!("{} closed ({}): {}", self.sender.node, self.connection.0, close.reason);
+        self.site.view.end(&self.device, self.connection, close);
+        ctx.run_later(CLOSE_PATIENCE, |_, ctx| ctx.stop());
+    }
+
+    fn hear(&mut self, message: AggregatedMessage, ctx: &mut Context<Self>) {
+        match message {
+            AggregatedMessage::Text(text) => self.inbound(&text, ctx),
+            AggregatedMessage::Binary(_) => {
+                self.refuse(&Refusal::new(Code::BinaryFrame, "messages are JSON in text frames"), None, ctx);
+            }
+            AggregatedMessage::Ping(payload) => {
+                self.site.view.control(&self.device, self.connection, frame::pong(&payload));
+            }
+            AggregatedMessage::Pong(payload) => {
+                if let Some(counter) = frame::ping_counter(&payload) {
+                    self.site.view.on(&self.device, |lane, now, out| lane.pong(self.connection, counter, now, out));
+                }
+            }
+            AggregatedMessage::Close(_) => self.end(Close::NORMAL, ctx),
+        }
+    }
+}
+
+impl Actor for Edge {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        self.device.stop_by(self.connection, ctx.address().recipient());
+        self.report_losses(ctx);
+    }
+
+    fn stopped(&mut self, _: &mut Self::Context) {
+        self.site.view.detach(&self.device, self.connection);
+        let detach = Detach { device: self.device.clone(), client: self.sender.client.clone() };
+        // The node's mailbox is drained quickly, and one of these is all that an edge leaves there.
+        self.site.node.do_send(detach);
+        if self.ending == Ending::No {
+            metrics::CLOSED.with_label_values(&["connection lost"]).inc();
+            log::info!("{} lost its connection ({})", self.sender.node, self.connection.0);
+        }
+    }
+}
+
+impl StreamHandler<Result<AggregatedMessage, ProtocolError>> for Edge {
+    fn handle(&mut self, item: Result<AggregatedMessage, ProtocolError>, ctx: &mut Self::Context) {
+        if self.ending == Ending::Closing {
+            // Only the answer to our close is awaited.
+            if matches!(item, Ok(AggregatedMessage::Close(_)) | Err(_)) {
+                ctx.stop();
+            }
+            return;
+        }
+        match item {
+            Ok(message) => {
+                let bytes = size_of(&message);
+                let admitted = self.bucket.take(bytes, self.since.elapsed());
+                self.site.view.received(&self.device, self.connection, now());
+                match admitted {
+                    Ok(()) => self.hear(message, ctx),
+                    Err(exceeded) => {
+                        let message = format!("{exceeded}; slow down and connect again");
+                        self.refuse(&Refusal::new(Code::RateLimited, message), None, ctx);
+                    }
+                }
+            }
+            Err(error) => self.refuse_stream(&error, ctx),
+        }
+    }
+
+    fn finished(&mut self, ctx: &mut Self::Context) {
+        ctx.stop();
+    }
+}
+
+impl Edge {
+    /// The stream of frames has an error; nothing more can be read after it.
+    fn refuse_stream(&mut self, error: &ProtocolError, ctx: &mut Context<Self>) {
+        let limit = self.site.limits.max_message_bytes;
+        match error {
+            ProtocolError::Overflow => {
+                let message = format!("a message has at most {limit} bytes");
+                self.refuse(&Refusal::new(Code::TooLarge, message), None, ctx);
+            }
+            ProtocolError::Io(io) if io.kind() == std::io::ErrorKind::InvalidData => {
+                self.refuse(&Refusal::new(Code::BadUtf8, "a text frame is not UTF-8"), None, ctx);
+            }
+            ProtocolError::Io(_) => ctx.stop(),
+            other => {
+                metrics::REFUSED.with_label_values(&["protocol"]).inc();
+                log::debug!("{} broke the WebSocket protocol: {other}", self.sender.node);
+                self.end(Close::PROTOCOL, ctx);
+            }
+        }
+    }
+}
+
+fn size_of(message: &AggregatedMessage) -> usize {
+    match message {
+        AggregatedMessage::Text(text) => text.len(),
+        AggregatedMessage::Binary(bytes) | AggregatedMessage::Ping(bytes) | AggregatedMessage::Pong(bytes) => {
+            bytes.len()
+        }
+        AggregatedMessage::Close(_) => 0,
+    }
+}
+
+impl Handler<EdgeStop> for Edge {
+    type Result = ();
+
+    fn handle(&mut self, EdgeStop(close): EdgeStop, ctx: &mut Self::Context) {
+        self.end(close, ctx);
+        if close == Close::SILENT {
+            // Nobody is there to take a close frame.
+            ctx.stop();
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! The way in: from an accepted key to an edge.
+//!
+//! The device is attached before its handshake is answered, so that a peer who writes to it at once finds it (row A77).
+//! Whose key it is, and whether it may come in, has been decided by the caller.
+
+use std::sync::Arc;
+
+use actix::prelude::*;
+use actix_web::body::MessageBody;
+use actix_web::http::header;
+use actix_web::{HttpRequest, HttpResponse, web};
+use actix_ws::AggregatedMessageStream;
+
+use super::actor::Edge;
+use super::body::Body;
+use super::{Newcomer, Site};
+use crate::model::codes::{Code, Refusal};
+use crate::model::lane::Options;
+use crate::node::Attach;
+
+/// Whether the request asks for a WebSocket.
+pub fn is_websocket(request: &HttpRequest) -> bool {
+    let upgrade = request.headers().get(header::UPGRADE).and_then(|value| value.to_str().ok());
+    upgrade.is_some_and(|value| value.split(',').any(|part| part.trim().eq_ignore_ascii_case("websocket")))
+}
+
+/// Attaches the newcomer and starts its edge; the answer completes the WebSocket handshake.
+///
+/// # Errors
+/// `full` and `draining` when the server takes nobody, `unavailable` when the device cannot be registered, `bad_request`
+/// for something that is no WebSocket handshake.
+pub async fn open(
+    site: &Arc<Site>,
+    newcomer: Newcomer,
+    request: &HttpRequest,
+    payload: web::Payload,
+) -> Result<HttpResponse, Refusal> {
+    let (response, session, stream) = actix_ws::handle(request, payload).map_err(|error| {
+        Refusal::new(Code::BadRequest, format!("this is no WebSocket handshake of version 13: {error}"))
+    })?;
+    let sender = &newcomer.sender;
+    let registered = site.home.register(sender.node.clone(), sender.client.clone()).await;
+    registered.map_err(|_| Refusal::new(Code::Unavailable, "the device cannot be registered now; try again later"))?;
+    let options = Options { acks: newcomer.acks, replay: newcomer.replay, limit: site.view.outbox_limit() };
+    let attach = Attach { node: sender.node.clone(), client: sender.client.clone(), options };
+    let attached =
+        site.node.send(attach).await.map_err(|_| Refusal::new(Code::Draining, "the server is going away"))??;
+    if let Some(push) = &site.push {
+        push.connected(sender.node.clone());
+    }
+    let stream = incoming(stream, site.limits.max_message_bytes);
+    let (device, connection) = (attached.device.clone(), attached.connection);
+    let site_of_edge = site.clone();
+    let name = sender.node.clone();
+    Edge::create(move |ctx| Edge::new(site_of_edge, newcomer, attached, session, stream, ctx));
+    log::info!("{name} connected ({})", connection.0);
+    Ok(response.map_body(|_, handshake| Body::new(site.view.clone(), device, connection, handshake).boxed()))
+}
+
+/// The bound is that of a whole message; one byte more lets the edge tell the difference between full and over.
+fn incoming(stream: actix_ws::MessageStream, max_message_bytes: usize) -> AggregatedMessageStream {
+    stream.max_frame_size(max_message_bytes).aggregate_continuations().max_continuation_size(max_message_bytes)
+}

@@ -1,0 +1,188 @@
+//! What an edge does with a frame: decode, decide, and hand on.
+//!
+//! The model decides; here each decision is one line that carries it out.
+
+use actix::prelude::*;
+use bytestring::ByteString;
+
+use super::actor::Edge;
+use super::fresh_id;
+use crate::home::TokenChange;
+use crate::home::sessions::{Ask, Operation};
+use crate::metrics;
+use crate::model::codes::{Code, Refusal};
+use crate::model::custody::Counts;
+use crate::model::decide::{Decision, Membership, decide};
+use crate::model::envelope::{Envelope, Status};
+use crate::model::ids::{EnvelopeId, NodeId, SessionId};
+use crate::model::session::{Join, Mask};
+use crate::push::{Provider, PushToken};
+use crate::store::Unavailable;
+use crate::view::{Message, now};
+use crate::wire::config_request::{self, Answer, ConfigRequest, Page};
+use crate::wire::native::{self, Origin};
+use crate::wire::notice::{Confirmation, Notice, SessionUnauthorized};
+
+impl Edge {
+    pub(super) fn inbound(&mut self, text: &ByteString, ctx: &mut Context<Self>) {
+        let origin = if self.sender.is_trusted() { Origin::App } else { Origin::Device };
+        let envelope = match native::decode(text, origin) {
+            Ok(envelope) => envelope,
+            Err(error) => return self.refuse(&error.into(), native::id_of(text).as_ref(), ctx),
+        };
+        match decide(&self.sender, &envelope, &self.site.view.sessions) {
+            Decision::KeepAlive => {}
+            Decision::Config => self.configure(&envelope, ctx),
+            Decision::AckOne { src_id, id } => {
+                self.site.view.on(&self.device, |lane, now, out| lane.ack(self.connection, &src_id, &id, now, out));
+            }
+            Decision::AckTo(seq) => {
+                self.site.view.on(&self.device, |lane, now, out| lane.ack_to(seq, now, out));
+                self.site.view.inboxes().trim(&self.sender.node, seq);
+            }
+            Decision::Membership { session, what } => self.change_membership(session, what, envelope, ctx),
+            Decision::Send { route, from, src_id, src_client_id } => {
+                let id = envelope.id.clone().unwrap_or_else(fresh_id);
+                let sender = self.sender.node.clone();
+                let message = Message { envelope, route, sender, from, src_id, src_client_id, id, waiter: None };
+                self.site.view.send(message);
+            }
+            Decision::Unauthorized(session) => self.unauthorized(&session),
+            Decision::Refuse(refusal) => self.refuse(&refusal, envelope.id.as_ref(), ctx),
+        }
+    }
+
+    fn unauthorized(&self, session: &SessionId) {
+        metrics::REFUSED.with_label_values(&["session_unauthorized"]).inc();
+        let notice = SessionUnauthorized { dest_id: &self.sender.node, dest_session_id: session, timestamp: now() };
+        self.site.view.control(&self.device, self.connection, notice.encode().frame().clone());
+    }
+
+    /// A refusal that must leave the edge open, whatever its code means at the door.
+    fn refuse_gently(
+        &mut self,
+        refusal: &Refusal,
+        id: Option<&EnvelopeId>,
+        session: &SessionId,
+        ctx: &mut Context<Self>,
+    ) {
+        match refusal.code {
+            Code::Forbidden | Code::Unauthorized | Code::NotFound => self.unauthorized(session),
+            _ => self.refuse(refusal, id, ctx),
+        }
+    }
+
+    fn change_membership(&mut self, session: SessionId, what: Membership, envelope: Envelope, ctx: &mut Context<Self>) {
+        let id = envelope.id.clone().unwrap_or_else(fresh_id);
+        let wish = match Wish::of(&envelope) {
+            Ok(wish) => wish,
+            Err(refusal) => return self.refuse(&refusal, Some(&id), ctx),
+        };
+        let operation = match what {
+            Membership::Join => {
+                let mask = wish.anonymous_id.map_or(Mask::Named, Mask::Anonymous);
+                Operation::Join(session.clone(), Join { node: wish.node_id, mask })
+            }
+            Membership::Leave => Operation::Leave(session.clone(), wish.node_id),
+            Membership::Reveal => Operation::Reveal(session.clone()),
+        };
+        let asked = self.site.sessions.send(Ask { by: self.sender.requester(), operation });
+        let done = asked.into_actor(self).map(move |result, edge, ctx| match result {
+            Ok(Ok(_)) => {
+                if let Some(reference) = &envelope.reference {
+                    edge.confirm(reference, &id);
+                }
+            }
+            Ok(Err(refusal)) => edge.refuse_gently(&refusal, Some(&id), &session, ctx),
+            Err(_) => edge.refuse(&unavailable(), Some(&id), ctx),
+        });
+        // Frames that follow wait, so that what is sent after a join is sent by a member.
+        ctx.wait(done);
+    }
+
+    fn confirm(&self, reference: &str, id: &EnvelopeId) {
+        let Counts { delivered, stored, dropped, .. } = Counts::default();
+        let confirmation = Confirmation { reference, id, status: Status::Delivered, delivered, stored, dropped };
+        self.site.view.control(&self.device, self.connection, confirmation.encode().frame().clone());
+    }
+
+    /// `CLIENT_CONFIG_REQUEST`: push tokens are kept, the inbox is fetched, and then it is answered.
+    fn configure(&mut self, envelope: &Envelope, ctx: &mut Context<Self>) {
+        let request = match config_request::parse(envelope.payload.as_ref()) {
+            Ok(request) => request,
+            Err(error) => return self.refuse(&error.into(), envelope.id.as_ref(), ctx),
+        };
+        let tokens = match tokens(&request) {
+            Ok(tokens) => tokens,
+            Err(refusal) => return self.refuse(&refusal, envelope.id.as_ref(), ctx),
+        };
+        let (home, node) = (self.site.home.clone(), self.sender.node.clone());
+        let fetch = request.fetch;
+        let work = async move {
+            for token in tokens {
+                home.change_tokens(node.clone(), TokenChange::Add(token)).await?;
+            }
+            match fetch {
+                Some(fetch) => home.fetch(node, fetch).await.map(Some),
+                None => Ok(None),
+            }
+        };
+        let id = envelope.id.clone();
+        let done =
+            work.into_actor(self).map(move |result: Result<Option<Page>, Unavailable>, edge, ctx| match result {
+                Ok(page) => {
+                    let answer = Answer::to(&request, now(), page).encode(&edge.sender.node, request.form);
+                    edge.site.view.answer(&edge.device, edge.connection, &answer);
+                }
+                Err(Unavailable) => edge.refuse(&unavailable(), id.as_ref(), ctx),
+            });
+        // One fetch at a time: a device that asks faster than it is answered waits.
+        ctx.wait(done);
+    }
+
+    /// Says at the start how many envelopes a limit has pushed out of the inbox since the device was told.
+    pub(super) fn report_losses(&mut self, ctx: &mut Context<Self>) {
+        let (home, node) = (self.site.home.clone(), self.sender.node.clone());
+        let lost = async move { home.tell_lost(node).await }.into_actor(self);
+        ctx.spawn(lost.map(|lost, edge, ctx| {
+            if lost > 0 {
+                let message = format!("{lost} messages were pushed out of the inbox by its limit, oldest first");
+                edge.refuse(&Refusal::new(Code::InboxOverflow, message), None, ctx);
+            }
+        }));
+    }
+}
+
+fn unavailable() -> Refusal {
+    Refusal::new(Code::Unavailable, "this could not be stored or read now; try again later")
+}
+
+fn tokens(request: &ConfigRequest) -> Result<Vec<PushToken>, Refusal> {
+    let typed = |token: &config_request::PushToken| {
+        let provider: Option<Provider> = serde_json::from_value(token.provider.clone().into()).ok();
+        let provider = provider.ok_or_else(|| {
+            let message = format!("push provider {:?} is none of fcm, apns, webpush, webhook", token.provider);
+            Refusal::new(Code::BadEnvelope, message)
+        })?;
+        Ok(PushToken { provider, token: token.token.clone() })
+    };
+    request.push_tokens.iter().map(typed).collect()
+}
+
+/// What a membership frame may say beyond its type.
+#[derive(Default, serde::Deserialize)]
+#[serde(default)]
+struct Wish {
+    anonymous_id: Option<NodeId>,
+    node_id: Option<NodeId>,
+}
+
+impl Wish {
+    fn of(envelope: &Envelope) -> Result<Self, Refusal> {
+        let Some(payload) = envelope.payload.as_ref().filter(|payload| payload.starts_with(b"{")) else {
+            return Ok(Self::default());
+        };
+        serde_json::from_slice(payload)
+            .map_err(|error| Refusal::new(Code::BadEnvelope, format!("payload of a membership change: {error}")))
+    }
+}

@@ -1,0 +1,49 @@
+//! The edge: one connection of one device, an actor with its own send queue.
+//!
+//! [`handshake`] lets it in, [`actor`] hears what comes, [`inbound`] does what is asked, [`body`] writes what waits.
+
+pub mod actor;
+pub mod body;
+pub mod handshake;
+mod inbound;
+
+use std::sync::Arc;
+
+use actix::Addr;
+
+use crate::config::Limits;
+use crate::home::Home;
+use crate::home::sessions::SessionHome;
+use crate::model::decide::Sender;
+use crate::model::ids::{EnvelopeId, NodeId};
+use crate::model::lane::Replay;
+use crate::model::outbox::Acks;
+use crate::node::{Node, Standing};
+use crate::push::PushHandle;
+use crate::view::View;
+
+/// What every edge of this server works with.
+pub struct Site {
+    pub server: NodeId,
+    pub view: Arc<View>,
+    pub home: Home,
+    pub sessions: Addr<SessionHome>,
+    pub node: Addr<Node>,
+    pub standing: Arc<Standing>,
+    pub limits: Limits,
+    pub push: Option<PushHandle>,
+}
+
+/// Who connects, and how it wants to be served.
+#[derive(Debug, Clone)]
+pub struct Newcomer {
+    pub sender: Sender,
+    pub replay: Replay,
+    pub acks: Acks,
+}
+
+/// An id for an envelope whose sender gave none.
+pub fn fresh_id() -> EnvelopeId {
+    let id = format!("{:032x}", rand::random::<u128>());
+    id.parse().expect("32 hexadecimal digits are an envelope id")
+}

@@ -1,0 +1,173 @@
+//! What waits for the committer: a queue bounded in bytes.
+//!
+//! Over the bound an envelope is not taken: it goes through the queue all the same, without its bytes, so that its sender
+//! is told in order that it is nowhere. Everything else is small and is taken.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+
+use crate::metrics;
+use crate::model::ids::{ClientId, NodeId, Seq};
+use crate::model::lane::Why;
+use crate::push::PushToken;
+use crate::store::{Done, Unavailable, Write};
+use crate::view::{Device, Parcel};
+
+/// Bytes that may wait for the committer.
+const MAX_BYTES: usize = 64 << 20;
+/// Bytes that one group commit takes.
+const GROUP_BYTES: usize = 4 << 20;
+/// Commands that one group commit takes.
+const GROUP_COUNT: usize = 4096;
+
+/// What a device record is to become.
+#[derive(Debug)]
+pub enum TokenChange {
+    Add(PushToken),
+    Remove(PushToken),
+}
+
+pub(super) enum Command {
+    Append {
+        device: Arc<Device>,
+        item: Parcel,
+        why: Why,
+    },
+    /// An envelope for which there was no room.
+    Refuse {
+        device: Arc<Device>,
+        item: Parcel,
+    },
+    ToClient {
+        client: ClientId,
+        except: Vec<NodeId>,
+        item: Parcel,
+    },
+    Remove {
+        device: NodeId,
+        seq: Seq,
+    },
+    Trim {
+        device: NodeId,
+        to: Seq,
+        done: Option<Done>,
+    },
+    /// The device is here: it is known from now on, and belongs to this client.
+    Register {
+        device: NodeId,
+        client: Option<ClientId>,
+        pending: Option<oneshot::Sender<Result<u64, Unavailable>>>,
+    },
+    Tokens {
+        device: NodeId,
+        change: TokenChange,
+        done: Done,
+    },
+    /// The device is being told how much was lost; how much that is.
+    Tell {
+        device: NodeId,
+        news: oneshot::Sender<u64>,
+    },
+    Write {
+        writes: Vec<Write>,
+        done: Done,
+    },
+    /// Answered when everything before it is durable.
+    Flush(oneshot::Sender<()>),
+}
+
+impl Command {
+    fn cost(&self) -> usize {
+        const SMALL: usize = 256;
+        match self {
+            Self::Append { item, .. } | Self::ToClient { item, .. } => item.cost() + SMALL,
+            Self::Write { writes, .. } => {
+                let size = |write: &Write| match write {
+                    Write::Put { key, value, .. } => key.len() + value.len(),
+                    Write::Delete { key, .. } => key.len(),
+                };
+                SMALL + writes.iter().map(size).sum::<usize>()
+            }
+            _ => SMALL,
+        }
+    }
+}
+
+#[derive(Default)]
+struct Waiting {
+    commands: VecDeque<Command>,
+    bytes: usize,
+    closed: Closed,
+}
+
+#[derive(Default, PartialEq, Eq)]
+enum Closed {
+    #[default]
+    No,
+    Yes,
+}
+
+/// See the module's header.
+#[derive(Default)]
+pub(super) struct Queue {
+    waiting: Mutex<Waiting>,
+    filled: Condvar,
+}
+
+/// What the committer finds.
+pub(super) enum Group {
+    Commands(Vec<Command>),
+    /// Nothing came for a while.
+    Quiet,
+    /// Nothing will come any more.
+    Closed,
+}
+
+impl Queue {
+    pub(super) fn push(&self, command: Command) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        let cost = command.cost();
+        let command = match command {
+            Command::Append { device, item, why } => {
+                // What an outbox gives back was bounded there, and its sender may have been promised nothing yet.
+                let fits = waiting.bytes + cost <= MAX_BYTES || matches!(why, Why::Stalled | Why::Overflow);
+                if fits { Command::Append { device, item, why } } else { Command::Refuse { device, item } }
+            }
+            other => other,
+        };
+        waiting.bytes += command.cost();
+        metrics::COMMIT_QUEUE_BYTES.set(waiting.bytes as i64);
+        waiting.commands.push_back(command);
+        self.filled.notify_one();
+    }
+
+    /// Blocks until there is something, at most for `patience`.
+    pub(super) fn take(&self, patience: Duration) -> Group {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.commands.is_empty() && waiting.closed == Closed::No {
+            waiting = self.filled.wait_timeout(waiting, patience).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        if waiting.commands.is_empty() {
+            return if waiting.closed == Closed::Yes { Group::Closed } else { Group::Quiet };
+        }
+        let mut group = Vec::new();
+        let mut bytes = 0;
+        while bytes < GROUP_BYTES && group.len() < GROUP_COUNT {
+            let Some(command) = waiting.commands.pop_front() else { break };
+            bytes += command.cost();
+            group.push(command);
+        }
+        waiting.bytes -= bytes;
+        metrics::COMMIT_QUEUE_BYTES.set(waiting.bytes as i64);
+        Group::Commands(group)
+    }
+
+    /// What waits is still taken; then [`Group::Closed`].
+    pub(super) fn close(&self) {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).closed = Closed::Yes;
+        self.filled.notify_all();
+    }
+}

@@ -1,0 +1,171 @@
+//! The reader: the thread that reads inboxes, for lanes that catch up and for devices that fetch.
+//!
+//! Apart from the committer, so that a device with a long inbox does not hold up what is being stored. It sees only what
+//! is durable.
+
+use std::collections::VecDeque;
+use std::ops::ControlFlow;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+use tokio::sync::oneshot;
+
+use super::boxes::read_json;
+use super::keys;
+use super::record::Record;
+use crate::model::ids::{NodeId, Seq};
+use crate::model::inbox::Head;
+use crate::model::lane::End;
+use crate::model::outbox::{Class, Item};
+use crate::store::{Order, Store, StoreError, Table, Unavailable};
+use crate::view::{Device, Parcel, View, now};
+use crate::wire::config_request::{Fetch, First, More, Page};
+use crate::wire::native;
+
+/// Bytes of messages in one answer to a fetch (DESIGN 5).
+const MAX_PAGE_BYTES: usize = 512 * 1024;
+/// Envelopes read for a lane at once.
+const MAX_REPLAY: usize = 1000;
+
+pub(super) enum Request {
+    Replay { device: Arc<Device>, from: Seq, room: usize, generation: u64 },
+    Fetch { device: NodeId, fetch: Fetch, answer: oneshot::Sender<Result<Page, Unavailable>> },
+}
+
+/// Fetches that may wait. Replays are bounded by nature: a lane asks for one page at a time.
+const MAX_FETCHES: usize = 10_000;
+
+/// What waits for the reader.
+#[derive(Default)]
+pub(super) struct Reads {
+    waiting: Mutex<VecDeque<Request>>,
+    filled: Condvar,
+}
+
+impl Reads {
+    pub(super) fn replay(&self, request: Request) {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push_back(request);
+        self.filled.notify_one();
+    }
+
+    pub(super) fn fetch(&self, request: Request) -> Result<(), Unavailable> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.len() >= MAX_FETCHES {
+            return Err(Unavailable);
+        }
+        waiting.push_back(request);
+        self.filled.notify_one();
+        Ok(())
+    }
+
+    fn take(&self) -> Request {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            match waiting.pop_front() {
+                Some(request) => return request,
+                None => waiting = self.filled.wait(waiting).unwrap_or_else(PoisonError::into_inner),
+            }
+        }
+    }
+}
+
+pub(super) struct Reader {
+    pub reads: Arc<Reads>,
+    pub store: Arc<dyn Store>,
+    pub view: Arc<View>,
+}
+
+impl Reader {
+    pub(super) fn run(self) {
+        loop {
+            match self.reads.take() {
+                Request::Replay { device, from, room, generation } => {
+                    let (items, end) = self.replay(device.id(), from, room).unwrap_or_else(|error| {
+                        log::error!("the inbox of {} cannot be read: {error}", device.id());
+                        (Vec::new(), End::More)
+                    });
+                    self.view.page(&device, generation, items, end);
+                }
+                Request::Fetch { device, fetch, answer } => {
+                    let page = self.fetch(&device, fetch).map_err(|error| {
+                        log::error!("the inbox of {device} cannot be read: {error}");
+                        Unavailable
+                    });
+                    // Whoever asked may be gone; then nobody needs the answer.
+                    let _ = answer.send(page);
+                }
+            }
+        }
+    }
+
+    fn replay(&self, device: &NodeId, from: Seq, room: usize) -> Result<(Vec<Parcel>, End), StoreError> {
+        let now = now();
+        let (start, end) = keys::envelopes_from(device, from);
+        let mut items = Vec::new();
+        let mut bytes = 0;
+        let mut reached = End::Reached;
+        self.store.scan(Table::Inbox, &start, &end, Order::Ascending, &mut |key, value| {
+            if bytes >= room || items.len() == MAX_REPLAY {
+                reached = End::More;
+                return ControlFlow::Break(());
+            }
+            let (Some((_, seq)), Some(record)) = (keys::place_of(key), Record::decode(value)) else {
+                return ControlFlow::Continue(());
+            };
+            if record.expires.is_some_and(|at| at <= now) {
+                return ControlFlow::Continue(());
+            }
+            let item: Parcel = Item {
+                encoded: native::with_seq(&record.text, seq),
+                key: record.key,
+                seq: Some(seq),
+                class: Class::Reliable,
+                ticket: None,
+                repeats: Vec::new(),
+                expires: record.expires,
+                keep: record.keep,
+                shown: None,
+            };
+            bytes += item.cost();
+            items.push(item);
+            ControlFlow::Continue(())
+        })?;
+        Ok((items, reached))
+    }
+
+    fn fetch(&self, device: &NodeId, fetch: Fetch) -> Result<Page, StoreError> {
+        let now = now();
+        let from = fetch.from_seq.unwrap_or(Seq(0));
+        let (start, mut end) = keys::envelopes_from(device, from);
+        if let Some(to) = fetch.to_seq {
+            end = end.min(keys::envelope(device, to.next()));
+        }
+        let order = match fetch.first {
+            First::Oldest => Order::Ascending,
+            First::Newest => Order::Descending,
+        };
+        let mut messages = Vec::new();
+        let mut bytes = 0;
+        let mut more = More::No;
+        self.store.scan(Table::Inbox, &start, &end, order, &mut |key, value| {
+            let (Some((_, seq)), Some(record)) = (keys::place_of(key), Record::decode(value)) else {
+                return ControlFlow::Continue(());
+            };
+            let sent = record.keep.timestamp;
+            let wanted =
+                fetch.after.is_none_or(|after| sent > after) && fetch.before.is_none_or(|before| sent < before);
+            if !wanted || record.expires.is_some_and(|at| at <= now) {
+                return ControlFlow::Continue(());
+            }
+            let full = messages.len() as u32 == fetch.limit || bytes + record.text.len() > MAX_PAGE_BYTES;
+            if full && !messages.is_empty() {
+                more = More::Yes;
+                return ControlFlow::Break(());
+            }
+            bytes += record.text.len();
+            messages.push((seq, record.text));
+            ControlFlow::Continue(())
+        })?;
+        let head: Head = read_json(&*self.store, &keys::head(device))?.unwrap_or_default();
+        Ok(Page { messages, more, epoch: self.store.epoch(), dropped: head.dropped })
+    }
+}

@@ -1,0 +1,162 @@
+//! What becomes of an envelope that an edge or an app has sent: the one place that says so.
+//!
+//! Looks only at the envelope, its sender, and the sessions as they are published. Where the recipient is, and whether
+//! it is there, is for the lane of each recipient.
+
+use std::sync::Arc;
+
+use super::codes::{Code, Refusal, kind};
+use super::envelope::{Dest, Envelope};
+use super::ids::{ClientId, EnvelopeId, NodeId, Seq, SessionId};
+use super::session::{Requester, Role, Session, Unreachable};
+
+/// Who sends, as its key says.
+#[derive(Debug, Clone)]
+pub struct Sender {
+    pub node: NodeId,
+    pub client: Option<ClientId>,
+    pub role: Role,
+}
+
+impl Sender {
+    pub fn requester(&self) -> Requester {
+        Requester { node: self.node.clone(), role: self.role }
+    }
+
+    /// App back ends and operators speak for others, and to sessions that they are no members of.
+    pub fn is_trusted(&self) -> bool {
+        matches!(self.role, Role::App | Role::Admin)
+    }
+}
+
+/// The sessions as they are published.
+pub trait Sessions {
+    fn session(&self, id: &SessionId) -> Option<Arc<Session>>;
+}
+
+/// Whom it goes to.
+#[derive(Debug)]
+pub enum Route {
+    Device(NodeId),
+    /// A member by its real id, for the server's eyes only; the sender knows it as `shown`.
+    Member {
+        real: NodeId,
+        shown: NodeId,
+        session: SessionId,
+    },
+    Client(ClientId),
+    Session(SessionId),
+}
+
+/// A change of membership asked for over the socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Membership {
+    Join,
+    Leave,
+    Reveal,
+}
+
+#[derive(Debug)]
+pub enum Decision {
+    /// A sign of life and nothing else.
+    KeepAlive,
+    /// A CONFIG_REQUEST.
+    Config,
+    AckOne {
+        src_id: NodeId,
+        id: EnvelopeId,
+    },
+    AckTo(Seq),
+    Membership {
+        session: SessionId,
+        what: Membership,
+    },
+    Send {
+        route: Route,
+        /// Who speaks, by its real id.
+        from: NodeId,
+        /// How the recipients see the sender.
+        src_id: NodeId,
+        /// Not told of an anonymous sender.
+        src_client_id: Option<ClientId>,
+    },
+    /// Answered with SESSION_UNAUTHORIZED; an unknown session looks the same as a foreign one.
+    Unauthorized(SessionId),
+    Refuse(Refusal),
+}
+
+/// See the module's header.
+pub fn decide(sender: &Sender, envelope: &Envelope, sessions: &impl Sessions) -> Decision {
+    match (&envelope.dest, envelope.kind) {
+        (None, kind::ACK) => ack(envelope),
+        (None, kind::CONFIG_REQUEST) => Decision::Config,
+        (None, _) => Decision::KeepAlive,
+        (Some(dest), kind) => to(sender, envelope, dest, kind, sessions),
+    }
+}
+
+fn ack(envelope: &Envelope) -> Decision {
+    match (&envelope.src_id, &envelope.id, envelope.seq) {
+        (_, _, Some(seq)) => Decision::AckTo(seq),
+        (Some(src_id), Some(id), None) => Decision::AckOne { src_id: src_id.clone(), id: id.clone() },
+        _ => Decision::Refuse(Refusal::new(Code::BadEnvelope, "an ACK names a seq, or a src_id and an id")),
+    }
+}
+
+fn to(sender: &Sender, envelope: &Envelope, dest: &Dest, kind: i64, sessions: &impl Sessions) -> Decision {
+    let membership = match kind {
+        kind::JOINED => Some(Membership::Join),
+        kind::LEFT => Some(Membership::Leave),
+        kind::REVEALED => Some(Membership::Reveal),
+        _ => None,
+    };
+    let named = |route| {
+        let src_id = envelope.src_id.clone().filter(|_| sender.is_trusted());
+        let own = src_id.as_ref().is_none_or(|id| *id == sender.node);
+        let src_id = src_id.unwrap_or_else(|| sender.node.clone());
+        Decision::Send { route, from: src_id.clone(), src_id, src_client_id: sender.client.clone().filter(|_| own) }
+    };
+    match (dest, membership) {
+        (Dest::Session(session), Some(what)) => Decision::Membership { session: session.clone(), what },
+        (_, Some(_)) => {
+            let message = format!("type {kind} changes a session: it goes with dest_session_id alone");
+            Decision::Refuse(Refusal::new(Code::BadEnvelope, message))
+        }
+        (Dest::Device(node), None) => named(Route::Device(node.clone())),
+        (Dest::Client(client), None) => named(Route::Client(client.clone())),
+        (Dest::Session(id), None) => match sessions.session(id) {
+            None => Decision::Unauthorized(id.clone()),
+            Some(session) => match session.sender(speaker(sender, envelope)) {
+                Ok(shown) => masked(sender, Route::Session(id.clone()), speaker(sender, envelope), shown.id()),
+                Err(_) if sender.is_trusted() => named(Route::Session(id.clone())),
+                Err(_) => Decision::Unauthorized(id.clone()),
+            },
+        },
+        (Dest::Member { session: id, member }, None) => {
+            let Some(session) = sessions.session(id) else { return Decision::Unauthorized(id.clone()) };
+            let from = speaker(sender, envelope);
+            match (session.private(from, member), session.shown(from)) {
+                (Ok(real), Some(shown)) => {
+                    let route = Route::Member { real: real.clone(), shown: member.clone(), session: id.clone() };
+                    masked(sender, route, from, shown)
+                }
+                (Err(Unreachable::Unknown), _) => {
+                    let message = format!("session {id} shows no member {member} that you may write to");
+                    Decision::Refuse(Refusal::new(Code::NotFound, message))
+                }
+                _ => Decision::Unauthorized(id.clone()),
+            }
+        }
+    }
+}
+
+/// In whose name it is said: an app may speak for a device.
+fn speaker<'a>(sender: &'a Sender, envelope: &'a Envelope) -> &'a NodeId {
+    envelope.src_id.as_ref().filter(|_| sender.is_trusted()).unwrap_or(&sender.node)
+}
+
+fn masked(sender: &Sender, route: Route, from: &NodeId, shown: &NodeId) -> Decision {
+    let is_named = shown == from && *from == sender.node;
+    let src_client_id = sender.client.clone().filter(|_| is_named);
+    Decision::Send { route, from: from.clone(), src_id: shown.clone(), src_client_id }
+}

@@ -1,0 +1,447 @@
+//! The send queue of one edge: what waits for the socket, and what was written and is not yet acknowledged.
+//!
+//! Owns order, bytes and acknowledgement. Invariants:
+//! - items leave in the order in which they came; control frames go before all of them;
+//! - the bytes of waiting, written-but-unacknowledged and control frames together stay under the limit, but an empty
+//!   outbox takes one item of any size;
+//! - after tracked items a ping with a fresh counter is written; its pong acknowledges all that was written before it
+//!   (DESIGN 5, promise 5). One such ping is under way at a time, so acknowledging costs one small frame a round trip.
+//!
+//! What becomes of items that are taken back is the lane's decision.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::envelope::Encoded;
+use super::ids::{EnvelopeId, Millis, NodeId, Seq, SessionId};
+use super::seen::Key;
+
+/// An item without bytes still costs memory.
+const ITEM_OVERHEAD: usize = 128;
+
+/// One envelope on its way to one device. `T` is how its sender is told of the outcome.
+#[derive(Debug, Clone)]
+pub struct Item<T> {
+    pub encoded: Encoded,
+    /// How duplicates are recognised; `None` where the sender gave no `id`.
+    pub key: Option<Key>,
+    /// Place in the inbox, when it came from there.
+    pub seq: Option<Seq>,
+    pub class: Class,
+    pub ticket: Option<T>,
+    /// Those who sent the same envelope again while it was under way.
+    pub repeats: Vec<T>,
+    /// When to forget it.
+    pub expires: Option<Millis>,
+    /// What is the same for all recipients of the envelope.
+    pub keep: Arc<Keep>,
+    /// The recipient as the sender may know it, where that is not its real id.
+    pub shown: Option<NodeId>,
+}
+
+/// What an envelope's inbox record holds besides its bytes, what an ACK names, and what a push may say.
+#[derive(Debug)]
+pub struct Keep {
+    /// The sender as recipients may know it.
+    pub sender: NodeId,
+    pub id: EnvelopeId,
+    pub collapse: Option<Key>,
+    pub kind: i64,
+    /// When this server took it.
+    pub timestamp: Millis,
+    pub session: Option<SessionId>,
+}
+
+impl Keep {
+    fn is(&self, sender: &NodeId, id: &EnvelopeId) -> bool {
+        self.id == *id && self.sender == *sender
+    }
+}
+
+/// What is done for an item after it is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// Kept until acknowledged; goes to the inbox when that fails.
+    Reliable,
+    /// Kept until acknowledged only because its sender asked for a confirmation; never stored.
+    FastTracked,
+    /// Forgotten once written.
+    Fast,
+}
+
+impl<T> Item<T> {
+    pub fn cost(&self) -> usize {
+        self.encoded.frame().len() + ITEM_OVERHEAD
+    }
+}
+
+/// A written item whose content goes into the inbox because no acknowledgement came.
+#[derive(Debug)]
+pub struct Ghost {
+    /// Its number among all tracked items ever written on this edge.
+    written: u64,
+    keep: Arc<Keep>,
+    /// Known once the inbox has it.
+    pub seq: Option<Seq>,
+}
+
+impl Ghost {
+    pub fn keep(&self) -> &Arc<Keep> {
+        &self.keep
+    }
+}
+
+#[derive(Debug)]
+struct Ping {
+    counter: u64,
+    /// Items written before this ping.
+    covers: u64,
+}
+
+#[derive(Debug)]
+enum Waiting<T> {
+    Item(Item<T>),
+    /// A frame of the server's own, forgotten once written.
+    Notice(Bytes),
+}
+
+impl<T> Waiting<T> {
+    fn item(&self) -> Option<&Item<T>> {
+        match self {
+            Self::Item(item) => Some(item),
+            Self::Notice(_) => None,
+        }
+    }
+}
+
+/// See the module's header.
+#[derive(Debug)]
+pub struct Outbox<T> {
+    control: VecDeque<Bytes>,
+    queue: VecDeque<Waiting<T>>,
+    /// With their numbers among all tracked items ever written.
+    unacked: VecDeque<(u64, Item<T>)>,
+    ghosts: VecDeque<Ghost>,
+    pings: VecDeque<Ping>,
+    next_counter: u64,
+    /// Tracked items ever written.
+    written: u64,
+    bytes: usize,
+    limit: usize,
+    /// Since when something tracked has waited without progress.
+    waiting_since: Option<Millis>,
+    ending: Ending,
+}
+
+#[derive(Debug)]
+enum Ending {
+    Open,
+    /// The close frame that goes out after all else.
+    Asked(Bytes),
+    /// It has gone out: nothing may follow it.
+    Closed,
+}
+
+/// What an acknowledgement has settled.
+#[derive(Debug)]
+pub struct Acked<T> {
+    pub items: Vec<Item<T>>,
+    /// Items that are in the inbox by now and need not be.
+    pub ghosts: Vec<Ghost>,
+}
+
+/// Most control frames that wait for a socket: a peer that reads nothing cannot make us queue more answers.
+const MAX_CONTROL: usize = 64;
+
+impl<T> Outbox<T> {
+    /// `limit` in bytes.
+    pub fn new(limit: usize) -> Self {
+        Self {
+            control: VecDeque::new(),
+            queue: VecDeque::new(),
+            unacked: VecDeque::new(),
+            ghosts: VecDeque::new(),
+            pings: VecDeque::new(),
+            next_counter: 1,
+            written: 0,
+            bytes: 0,
+            limit,
+            waiting_since: None,
+            ending: Ending::Open,
+        }
+    }
+
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub fn has_room(&self, cost: usize) -> bool {
+        self.bytes == 0 || self.bytes + cost <= self.limit
+    }
+
+    /// Room for replayed items: they fill at most half, so that live ones still fit between.
+    pub fn replay_room(&self) -> usize {
+        (self.limit / 2).saturating_sub(self.bytes)
+    }
+
+    pub fn is_idle(&self) -> bool {
+        self.control.is_empty() && self.queue.is_empty() && self.unacked.is_empty()
+    }
+
+    /// Puts `item` behind all others. The caller has asked [`Self::has_room`], or moves what was bounded elsewhere.
+    pub fn push(&mut self, item: Item<T>, now: Millis) {
+        self.bytes += item.cost();
+        if item.class != Class::Fast {
+            self.waiting_since.get_or_insert(now);
+        }
+        self.queue.push_back(Waiting::Item(item));
+    }
+
+    /// Puts a frame of the server's own behind all items. False when too much waits: the frame is not taken. Notices may
+    /// fill the outbox to twice its limit, so that one who reads slowly still learns what became of what it sent.
+    #[must_use]
+    pub fn push_notice(&mut self, frame: Bytes) -> bool {
+        if self.bytes > 0 && self.bytes + frame.len() > 2 * self.limit {
+            return false;
+        }
+        self.bytes += frame.len();
+        self.queue.push_back(Waiting::Notice(frame));
+        true
+    }
+
+    /// `frame` closes the connection once all that waits is written.
+    pub fn end(&mut self, frame: Bytes) {
+        if matches!(self.ending, Ending::Open) {
+            self.ending = Ending::Asked(frame);
+        }
+    }
+
+    /// The close frame has been taken.
+    pub fn has_ended(&self) -> bool {
+        matches!(self.ending, Ending::Closed)
+    }
+
+    /// Puts a frame before all items. False when too many wait: the frame is not taken.
+    #[must_use]
+    pub fn push_control(&mut self, frame: Bytes) -> bool {
+        if self.control.len() >= MAX_CONTROL {
+            return false;
+        }
+        self.bytes += frame.len();
+        self.control.push_back(frame);
+        true
+    }
+
+    /// A ping that asks for a sign of life, and acknowledges whatever was written before it.
+    pub fn ping(&mut self, encode: impl FnOnce(u64) -> Bytes) {
+        let counter = self.next_counter;
+        self.next_counter += 1;
+        self.pings.push_back(Ping { counter, covers: self.written });
+        // Control goes before waiting items, so this ping covers exactly what is written by now.
+        let frame = encode(counter);
+        self.bytes += frame.len();
+        self.control.push_back(frame);
+    }
+
+    /// Moves what may be written next into `batch`, about `budget` bytes, dropping what has expired into `expired`.
+    /// `encode` makes the frame of a ping. How many untracked items were among them.
+    pub fn take(
+        &mut self,
+        budget: usize,
+        now: Millis,
+        batch: &mut VecDeque<Bytes>,
+        expired: &mut Vec<Item<T>>,
+        acks: Acks,
+        encode: impl FnOnce(u64) -> Bytes,
+    ) -> u64 {
+        if self.has_ended() {
+            return 0;
+        }
+        let mut taken = 0;
+        let mut untracked = 0;
+        while let Some(frame) = self.control.pop_front() {
+            self.bytes -= frame.len();
+            taken += frame.len();
+            batch.push_back(frame);
+        }
+        while taken < budget {
+            let item = match self.queue.pop_front() {
+                Some(Waiting::Item(item)) => item,
+                Some(Waiting::Notice(frame)) => {
+                    self.bytes -= frame.len();
+                    taken += frame.len();
+                    batch.push_back(frame);
+                    continue;
+                }
+                None => break,
+            };
+            if item.expires.is_some_and(|at| at <= now) {
+                self.bytes -= item.cost();
+                expired.push(item);
+                continue;
+            }
+            taken += item.encoded.frame().len();
+            batch.push_back(item.encoded.frame().clone());
+            if item.class == Class::Fast {
+                self.bytes -= item.cost();
+                untracked += 1;
+            } else {
+                self.written += 1;
+                self.unacked.push_back((self.written, item));
+            }
+        }
+        if self.wants_ping(acks) {
+            let counter = self.next_counter;
+            self.next_counter += 1;
+            self.pings.push_back(Ping { counter, covers: self.written });
+            batch.push_back(encode(counter));
+        }
+        if self.queue.is_empty()
+            && let Ending::Asked(frame) = &mut self.ending
+        {
+            batch.push_back(std::mem::take(frame));
+            self.ending = Ending::Closed;
+        }
+        untracked
+    }
+
+    /// Whether something written waits for a ping to be sent after it.
+    pub fn wants_ping(&self, acks: Acks) -> bool {
+        acks == Acks::Transport && self.pings.is_empty() && !(self.unacked.is_empty() && self.ghosts.is_empty())
+    }
+
+    /// A pong came back. `None`: the counter was never sent, or is behind us; it is only a sign of life.
+    pub fn pong(&mut self, counter: u64, acks: Acks, now: Millis) -> Option<Acked<T>> {
+        let at = self.pings.iter().position(|ping| ping.counter == counter)?;
+        let covers = self.pings.drain(..=at).next_back().map_or(0, |ping| ping.covers);
+        if acks == Acks::Application {
+            return None;
+        }
+        let count = self.unacked.partition_point(|(written, _)| *written <= covers);
+        let items = self.unacked.drain(..count).map(|(_, item)| item).collect();
+        let ghosts = self.lay_ghosts(|ghost| ghost.written <= covers);
+        Some(self.progress(items, ghosts, now))
+    }
+
+    /// The application acknowledges one envelope.
+    pub fn ack(&mut self, sender: &NodeId, id: &EnvelopeId, now: Millis) -> Acked<T> {
+        let at = self.unacked.iter().position(|(_, item)| item.keep.is(sender, id));
+        let items = at.and_then(|at| self.unacked.remove(at)).into_iter().map(|(_, item)| item).collect();
+        let ghosts = self.lay_ghosts(|ghost| ghost.keep.is(sender, id));
+        self.progress(items, ghosts, now)
+    }
+
+    /// The application acknowledges its inbox up to `seq`.
+    pub fn ack_to(&mut self, seq: Seq, now: Millis) -> Acked<T> {
+        let upto = |of: Option<Seq>| of.is_some_and(|s| s <= seq);
+        let (items, rest): (VecDeque<_>, _) =
+            std::mem::take(&mut self.unacked).into_iter().partition(|(_, item)| upto(item.seq));
+        self.unacked = rest;
+        let items = items.into_iter().map(|(_, item)| item).collect();
+        let ghosts = self.lay_ghosts(|ghost| upto(ghost.seq));
+        self.progress(items, ghosts, now)
+    }
+
+    fn lay_ghosts(&mut self, acked: impl Fn(&Ghost) -> bool) -> Vec<Ghost> {
+        if self.ghosts.is_empty() {
+            return Vec::new();
+        }
+        let (gone, rest): (VecDeque<_>, _) = std::mem::take(&mut self.ghosts).into_iter().partition(acked);
+        self.ghosts = rest;
+        gone.into()
+    }
+
+    fn progress(&mut self, items: Vec<Item<T>>, ghosts: Vec<Ghost>, now: Millis) -> Acked<T> {
+        self.bytes -= items.iter().map(Item::cost).sum::<usize>();
+        if !items.is_empty() || !ghosts.is_empty() {
+            self.waiting_since = self.is_waiting().then_some(now);
+        }
+        Acked { items, ghosts }
+    }
+
+    fn is_waiting(&self) -> bool {
+        !self.unacked.is_empty() || self.queue.iter().filter_map(Waiting::item).any(|item| item.class != Class::Fast)
+    }
+
+    /// How long something tracked has waited without progress.
+    pub fn waited(&self, now: Millis) -> u64 {
+        self.waiting_since.map_or(0, |since| now.since(since))
+    }
+
+    /// Takes every item back (notices stay), in the order in which they were to be received.
+    pub fn take_back(&mut self) -> Vec<Item<T>> {
+        let mut items: Vec<_> = self.unacked.drain(..).map(|(_, item)| item).collect();
+        for waiting in std::mem::take(&mut self.queue) {
+            match waiting {
+                Waiting::Item(item) => items.push(item),
+                notice @ Waiting::Notice(_) => self.queue.push_back(notice),
+            }
+        }
+        self.bytes -= items.iter().map(Item::cost).sum::<usize>();
+        self.waiting_since = None;
+        items
+    }
+
+    /// As [`Self::take_back`], on an edge that lives on: remembers what was written, so that a late pong can be honoured.
+    pub fn take_back_leaving_ghosts(&mut self) -> Vec<Item<T>> {
+        let reliable = self.unacked.iter().filter(|(_, item)| item.class == Class::Reliable);
+        self.ghosts.extend(reliable.map(|(written, item)| Ghost {
+            written: *written,
+            keep: item.keep.clone(),
+            seq: item.seq,
+        }));
+        self.take_back()
+    }
+
+    /// The inbox has given an item its place. True when its ghost waits here.
+    #[must_use]
+    pub fn name_ghost(&mut self, keep: &Arc<Keep>, seq: Seq) -> bool {
+        let ghost = self.ghosts.iter_mut().find(|ghost| ghost.seq.is_none() && Arc::ptr_eq(&ghost.keep, keep));
+        ghost.map(|ghost| ghost.seq = Some(seq)).is_some()
+    }
+
+    /// The lowest place in the inbox of what was written and never acknowledged; forgets those ghosts.
+    pub fn exorcise(&mut self) -> Option<Seq> {
+        self.ghosts.drain(..).filter_map(|ghost| ghost.seq).min()
+    }
+
+    /// An item that left a ghost was not stored after all.
+    pub fn drop_ghost(&mut self, keep: &Arc<Keep>) {
+        self.ghosts.retain(|ghost| !Arc::ptr_eq(&ghost.keep, keep));
+    }
+
+    /// The lowest place in the inbox of what waits to be written.
+    pub fn lowest_waiting(&self) -> Option<Seq> {
+        self.queue.iter().filter_map(Waiting::item).filter_map(|item| item.seq).min()
+    }
+
+    /// The lowest place in the inbox of what is not acknowledged.
+    pub fn lowest_open(&self) -> Option<Seq> {
+        self.unacked.iter().filter_map(|(_, item)| item.seq).chain(self.lowest_waiting()).min()
+    }
+
+    pub fn has_ghosts(&self) -> bool {
+        !self.ghosts.is_empty()
+    }
+
+    /// The item with this key, if it waits here or is unacknowledged.
+    pub fn find(&mut self, key: Key) -> Option<&mut Item<T>> {
+        let unacked = self.unacked.iter_mut().map(|(_, item)| item);
+        let waiting = self.queue.iter_mut().filter_map(|waiting| match waiting {
+            Waiting::Item(item) => Some(item),
+            Waiting::Notice(_) => None,
+        });
+        unacked.chain(waiting).find(|item| item.key == Some(key))
+    }
+}
+
+/// How an edge acknowledges.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Acks {
+    /// By WebSocket pongs, which any client sends.
+    Transport,
+    /// By ACK frames (`ack=app`).
+    Application,
+}

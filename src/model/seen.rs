@@ -1,0 +1,146 @@
+//! What a device has been given lately, so that the same envelope is not given twice.
+//!
+//! Owns the window of DESIGN 5, promise 1: the last 1024 envelopes of a device, none older than five minutes. Duplicates
+//! are known by their sender and `id`; only envelopes to which the sender gave an `id` can be repeated, so only those are
+//! remembered.
+
+use std::collections::{HashMap, VecDeque};
+
+use sha2::{Digest, Sha256};
+
+use super::custody::Outcome;
+use super::ids::{EnvelopeId, Millis, NodeId};
+
+/// Most envelopes remembered for one device.
+pub const WINDOW: usize = 1024;
+/// How long one is remembered, in milliseconds.
+pub const WINDOW_MS: u64 = 5 * 60 * 1000;
+
+/// Sender and `id` in 128 bits of SHA-256: too wide to meet by chance or on purpose, and half the size of the ids.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key(pub u128);
+
+impl Key {
+    pub fn of(sender: &NodeId, id: &EnvelopeId) -> Self {
+        Self::hash(sender, 0, id.as_str())
+    }
+
+    /// For a `collapse_key` of a sender; never equal to the key of an envelope.
+    pub fn collapse(sender: &NodeId, key: &str) -> Self {
+        Self::hash(sender, 1, key)
+    }
+
+    /// The separator is outside the alphabet of ids, so no two pairs give the same bytes.
+    fn hash(sender: &NodeId, separator: u8, rest: &str) -> Self {
+        let mut hasher = Sha256::new();
+        hasher.update(sender.as_str().as_bytes());
+        hasher.update([separator]);
+        hasher.update(rest.as_bytes());
+        let digest = hasher.finalize();
+        let mut half = [0; 16];
+        half.copy_from_slice(&digest[..16]);
+        Self(u128::from_be_bytes(half))
+    }
+}
+
+/// What is known of an envelope that was seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// In a queue of the device, or on its way into the inbox.
+    Pending,
+    Settled(Outcome),
+}
+
+/// The window of one device.
+#[derive(Debug, Default)]
+pub struct Seen {
+    fates: HashMap<Key, Fate>,
+    order: VecDeque<(Key, Millis)>,
+}
+
+impl Seen {
+    pub fn fate(&self, key: Key) -> Option<Fate> {
+        self.fates.get(&key).copied()
+    }
+
+    /// Remembers `key` as pending.
+    pub fn insert(&mut self, key: Key, now: Millis) {
+        self.expire(now);
+        if self.order.len() == WINDOW {
+            self.forget_oldest();
+        }
+        if self.fates.insert(key, Fate::Pending).is_none() {
+            self.order.push_back((key, now));
+        }
+    }
+
+    /// Notes the outcome, if `key` is still remembered. A failure is forgotten at once: sending again must work.
+    pub fn settle(&mut self, key: Key, outcome: Outcome) {
+        if outcome == Outcome::Failed {
+            self.fates.remove(&key);
+        } else if let Some(fate) = self.fates.get_mut(&key) {
+            *fate = Fate::Settled(outcome);
+        }
+    }
+
+    pub fn expire(&mut self, now: Millis) {
+        while self.order.front().is_some_and(|(_, since)| now.since(*since) > WINDOW_MS) {
+            self.forget_oldest();
+        }
+        if self.order.is_empty() && self.fates.capacity() > 0 {
+            *self = Self::default();
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.order.is_empty()
+    }
+
+    fn forget_oldest(&mut self) {
+        if let Some((key, _)) = self.order.pop_front() {
+            self.fates.remove(&key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(n: u128) -> Key {
+        Key(n)
+    }
+
+    #[test]
+    fn the_window_forgets_by_count_and_by_time() {
+        let mut seen = Seen::default();
+        for n in 0..=WINDOW as u128 {
+            seen.insert(key(n), Millis(n as u64));
+        }
+        assert_eq!(seen.fate(key(0)), None);
+        assert_eq!(seen.fate(key(1)), Some(Fate::Pending));
+        seen.expire(Millis(WINDOW_MS + 3));
+        assert_eq!(seen.fate(key(2)), None);
+        assert_eq!(seen.fate(key(3)), Some(Fate::Pending));
+        seen.expire(Millis(WINDOW_MS * 3));
+        assert!(seen.is_empty());
+    }
+
+    #[test]
+    fn a_failure_may_be_sent_again() {
+        let mut seen = Seen::default();
+        seen.insert(key(1), Millis(0));
+        seen.settle(key(1), Outcome::Failed);
+        assert_eq!(seen.fate(key(1)), None);
+        seen.insert(key(1), Millis(0));
+        seen.settle(key(1), Outcome::Delivered);
+        assert_eq!(seen.fate(key(1)), Some(Fate::Settled(Outcome::Delivered)));
+    }
+
+    #[test]
+    fn pairs_do_not_run_together() {
+        let of = |sender: &str, id: &str| Key::of(&sender.parse().unwrap(), &id.parse().unwrap());
+        assert_ne!(of("ab", "c"), of("a", "bc"));
+        assert_ne!(of("a", "b"), of("b", "a"));
+    }
+}

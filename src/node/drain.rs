@@ -1,0 +1,128 @@
+//! Going away: every device is told, gets what waits for it, and is let go; nobody is waited for beyond the deadline.
+//!
+//! Paced at [`PACE`] devices per second so that the servers that take them are not overrun, and faster where the deadline
+//! asks for it. What a device has not acknowledged when it goes is in its inbox.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use actix::prelude::*;
+use tokio::sync::oneshot;
+
+use super::Node;
+use crate::model::codes::Close;
+use crate::view::Device;
+use crate::wire::notice::{GoingAway, Notice};
+
+/// Devices let go in a second.
+const PACE: u64 = 200;
+/// How long a device has between being told and being closed.
+const GRACE: Duration = Duration::from_millis(500);
+/// Kept from the deadline for what happens after the last device: flushing and syncing.
+const RESERVE: Duration = Duration::from_secs(2);
+const STEP: Duration = Duration::from_millis(50);
+/// Devices spread their return over this time, in milliseconds.
+const RETURN_MS: u64 = 2_000;
+
+/// Asks the server to go away within `deadline`.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Drain {
+    pub deadline: Duration,
+}
+
+/// Answered when every edge has ended, or the deadline is near.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Drained(pub oneshot::Sender<()>);
+
+pub(super) struct Plan {
+    began: Instant,
+    allowed: Duration,
+    /// Not yet told.
+    waiting: VecDeque<Arc<Device>>,
+    all: usize,
+    told: usize,
+    /// Told, and to be closed at this time.
+    leaving: VecDeque<(Instant, Arc<Device>)>,
+    waiters: Vec<oneshot::Sender<()>>,
+}
+
+impl Plan {
+    /// How many should have been told by now.
+    fn due(&self, now: Instant) -> usize {
+        let passed = now.duration_since(self.began).as_secs_f64();
+        // The last one must be told early enough to be closed before the time is over.
+        let window = (self.allowed.saturating_sub(GRACE * 2)).as_secs_f64().max(0.001);
+        let rate = (PACE as f64).max(self.all as f64 / window);
+        ((passed * rate).ceil() as usize + 1).min(self.all)
+    }
+}
+
+impl Handler<Drain> for Node {
+    type Result = ();
+
+    fn handle(&mut self, Drain { deadline }: Drain, ctx: &mut Self::Context) {
+        if self.drain.is_some() {
+            return;
+        }
+        self.standing.draining.store(true, Ordering::Relaxed);
+        let mut waiting = VecDeque::new();
+        self.view.devices.for_each(|device| {
+            if device.is_attached() {
+                waiting.push_back(device.clone());
+            }
+        });
+        log::info!("going away: {} devices, {} s at most", waiting.len(), deadline.as_secs());
+        let reserve = RESERVE.min(deadline / 2);
+        self.drain = Some(Plan {
+            began: Instant::now(),
+            allowed: deadline.saturating_sub(reserve),
+            all: waiting.len(),
+            told: 0,
+            waiting,
+            leaving: VecDeque::new(),
+            waiters: Vec::new(),
+        });
+        ctx.run_interval(STEP, |node, _| node.drain_step());
+    }
+}
+
+impl Handler<Drained> for Node {
+    type Result = ();
+
+    fn handle(&mut self, Drained(waiter): Drained, _: &mut Self::Context) {
+        if let Some(plan) = &mut self.drain {
+            plan.waiters.push(waiter);
+        }
+    }
+}
+
+impl Node {
+    fn drain_step(&mut self) {
+        let Some(plan) = &mut self.drain else { return };
+        let now = Instant::now();
+        while plan.told < plan.due(now) {
+            let Some(device) = plan.waiting.pop_front() else { break };
+            plan.told += 1;
+            let reconnect_after_ms = rand::random_range(0..=RETURN_MS);
+            let notice = GoingAway { reconnect_after_ms, offer: None }.encode();
+            for connection in device.connections() {
+                self.view.control(&device, connection, notice.frame().clone());
+            }
+            plan.leaving.push_back((now + GRACE, device));
+        }
+        while plan.leaving.front().is_some_and(|(at, _)| *at <= now) {
+            if let Some((_, device)) = plan.leaving.pop_front() {
+                device.stop_all(Close::GOING_AWAY);
+            }
+        }
+        let all_gone = self.standing.connections() == 0 && plan.waiting.is_empty();
+        if all_gone || now.duration_since(plan.began) >= plan.allowed {
+            // Whoever waited may be gone.
+            plan.waiters.drain(..).for_each(|waiter| waiter.send(()).unwrap_or(()));
+        }
+    }
+}

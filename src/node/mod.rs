@@ -1,0 +1,174 @@
+//! The server actor: who is attached here, how full it is, and how it goes away.
+//!
+//! Owns connection numbers and the count of edges, presence, the heartbeat of all lanes, and the drain. Everything it knows
+//! that others need is published: devices in the view, the rest in [`Standing`].
+
+mod drain;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use actix::prelude::*;
+
+pub use drain::{Drain, Drained};
+
+use crate::metrics;
+use crate::model::codes::{Code, Refusal};
+use crate::model::ids::{ClientId, ConnectionId, EnvelopeId, NodeId};
+use crate::model::lane::Options;
+use crate::model::session::Presence;
+use crate::view::{Device, View};
+
+/// How often the lanes are looked after: heartbeats, stalls, forgetting.
+const TICK: Duration = Duration::from_secs(1);
+
+/// How full the server is and whether it goes away, for everybody to read.
+#[derive(Debug)]
+pub struct Standing {
+    connections: AtomicU64,
+    max: u64,
+    draining: AtomicBool,
+}
+
+impl Standing {
+    pub fn new(max: u64) -> Self {
+        Self { connections: AtomicU64::new(0), max, draining: AtomicBool::new(false) }
+    }
+
+    pub fn connections(&self) -> u64 {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    pub fn max(&self) -> u64 {
+        self.max
+    }
+
+    pub fn is_full(&self) -> bool {
+        self.connections() >= self.max
+    }
+
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Why a newcomer is not taken, if it is not.
+    pub fn refusal(&self) -> Option<Refusal> {
+        if self.is_draining() {
+            return Some(Refusal::new(Code::Draining, "this server is going away; ask again for another one"));
+        }
+        let full =
+            || Refusal::new(Code::Full, format!("this server has its {} connections; try again later", self.max));
+        self.is_full().then(full)
+    }
+}
+
+/// See the module's header.
+pub struct Node {
+    view: Arc<View>,
+    standing: Arc<Standing>,
+    next: u64,
+    drain: Option<drain::Plan>,
+}
+
+impl Node {
+    pub fn new(view: Arc<View>, standing: Arc<Standing>) -> Self {
+        Self { view, standing, next: 1, drain: None }
+    }
+
+    fn tick(&mut self) {
+        let view = &self.view;
+        view.devices.for_each(|device| view.on(device, |lane, now, out| lane.tick(now, out)));
+        view.devices.forget_idle();
+    }
+
+    /// Members of the device's sessions with presence hear that it has come or gone.
+    fn tell_presence(&self, node: &NodeId, presence: Presence) {
+        for published in self.view.sessions.watching(node) {
+            let session = published.current();
+            if let Some(notice) = session.presence_notice(node, presence) {
+                self.view.announce(session.id(), &notice, &presence_id());
+            }
+        }
+    }
+}
+
+/// ONLINE and OFFLINE are not repeated, so one id serves for all; it is not on the wire.
+fn presence_id() -> EnvelopeId {
+    "presence".parse().expect("eight letters are an envelope id")
+}
+
+impl Actor for Node {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        ctx.run_interval(TICK, |node, _| node.tick());
+    }
+}
+
+/// A device connects.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<Attached, Refusal>")]
+pub struct Attach {
+    pub node: NodeId,
+    pub client: Option<ClientId>,
+    pub options: Options,
+}
+
+/// Its edge is there, and visible to everybody.
+pub struct Attached {
+    pub connection: ConnectionId,
+    pub device: Arc<Device>,
+}
+
+impl Handler<Attach> for Node {
+    type Result = Result<Attached, Refusal>;
+
+    fn handle(&mut self, attach: Attach, _: &mut Self::Context) -> Self::Result {
+        if let Some(refusal) = self.standing.refusal() {
+            return Err(refusal);
+        }
+        let device = self.view.devices.get_or_add(&attach.node);
+        let first = !device.is_attached();
+        let connection = ConnectionId(self.next);
+        self.next += 1;
+        self.standing.connections.fetch_add(1, Ordering::Relaxed);
+        metrics::CONNECTIONS.inc();
+        metrics::CONNECTIONS_TOTAL.inc();
+        self.view.attach(&device, connection, attach.options);
+        if let Some(client) = &attach.client {
+            self.view.devices.enlist(client, &device);
+        }
+        if first {
+            self.tell_presence(&attach.node, Presence::Online);
+        }
+        for published in self.view.sessions.watching(&attach.node) {
+            self.view.show_present(published.current().id(), &attach.node);
+        }
+        Ok(Attached { connection, device })
+    }
+}
+
+/// An edge has ended; its lane is detached already.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Detach {
+    pub device: Arc<Device>,
+    pub client: Option<ClientId>,
+}
+
+impl Handler<Detach> for Node {
+    type Result = ();
+
+    fn handle(&mut self, detach: Detach, _: &mut Self::Context) {
+        self.standing.connections.fetch_sub(1, Ordering::Relaxed);
+        metrics::CONNECTIONS.dec();
+        if detach.device.is_attached() {
+            return;
+        }
+        if let Some(client) = &detach.client {
+            self.view.devices.delist(client, &detach.device);
+        }
+        self.tell_presence(detach.device.id(), Presence::Offline);
+    }
+}

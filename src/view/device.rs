@@ -1,0 +1,302 @@
+//! One device as the data path sees it: its lane behind a lock, and how its edges are woken and stopped.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Waker;
+
+use actix::prelude::*;
+use bytes::Bytes;
+
+use super::{Ticket, View, now};
+use crate::metrics;
+use crate::model::codes::Close;
+use crate::model::custody::Outcome;
+use crate::model::envelope::Encoded;
+use crate::model::ids::{ConnectionId, Millis, NodeId, Seq};
+use crate::model::lane::{Delivery, Effect, End, Lane, Options};
+use crate::model::outbox::{Class, Keep};
+use crate::model::seen::Key;
+use crate::wire::frame;
+
+/// Tells an edge to end.
+#[derive(Debug, Clone, Copy, Message)]
+#[rtype(result = "()")]
+pub struct EdgeStop(pub Close);
+
+/// See the module's header.
+pub struct Device {
+    id: NodeId,
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    lane: Lane<Ticket>,
+    edges: Vec<EdgeHandle>,
+}
+
+struct EdgeHandle {
+    connection: ConnectionId,
+    /// Of the task that writes to the socket, while it has nothing to write.
+    waker: Option<Waker>,
+    stop: Option<Recipient<EdgeStop>>,
+}
+
+/// What a socket is to do after it has taken what there was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// Write, and ask again.
+    Frames,
+    /// Nothing now; the waker has been kept.
+    Nothing,
+    /// The close frame is written, or the edge is gone: end.
+    End,
+}
+
+thread_local! {
+    /// Effects of the lane at hand; kept to spare an allocation for each message.
+    static EFFECTS: RefCell<Vec<Effect<Ticket>>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Device {
+    pub(super) fn new(id: NodeId) -> Self {
+        Self { id, inner: Mutex::new(Inner { lane: Lane::new(frame::ping), edges: Vec::new() }) }
+    }
+
+    pub fn id(&self) -> &NodeId {
+        &self.id
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+        // A panic while a lane is held would be a fault of the model; its other devices go on.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn is_attached(&self) -> bool {
+        self.lock().lane.is_attached()
+    }
+
+    pub fn is_forgettable(&self) -> bool {
+        self.lock().lane.is_forgettable()
+    }
+
+    pub fn connections(&self) -> Vec<ConnectionId> {
+        self.lock().lane.connections().collect()
+    }
+
+    /// Whether nothing waits for this edge or for its acknowledgement.
+    pub fn is_idle(&self, connection: ConnectionId) -> bool {
+        self.lock().lane.is_idle(connection)
+    }
+
+    /// How the edge is told to end, from its actor's start on.
+    pub fn stop_by(&self, connection: ConnectionId, stop: Recipient<EdgeStop>) {
+        if let Some(edge) = self.lock().edges.iter_mut().find(|edge| edge.connection == connection) {
+            edge.stop = Some(stop);
+        }
+    }
+
+    /// Tells all edges to end; how many were told.
+    pub fn stop_all(&self, close: Close) -> usize {
+        let stops: Vec<_> = self.lock().edges.iter().filter_map(|edge| edge.stop.clone()).collect();
+        stops.iter().for_each(|stop| stop.do_send(EdgeStop(close)));
+        stops.len()
+    }
+}
+
+impl View {
+    /// Asks the lane of `device`, and carries out what it says.
+    pub fn on<R>(
+        &self,
+        device: &Arc<Device>,
+        act: impl FnOnce(&mut Lane<Ticket>, Millis, &mut Vec<Effect<Ticket>>) -> R,
+    ) -> R {
+        self.with(device, |inner, now, out| act(&mut inner.lane, now, out))
+    }
+
+    fn with<R>(&self, device: &Arc<Device>, act: impl FnOnce(&mut Inner, Millis, &mut Vec<Effect<Ticket>>) -> R) -> R {
+        let mut effects = EFFECTS.take();
+        let mut later = Later::default();
+        let answer = {
+            let mut inner = device.lock();
+            let bytes = inner.lane.bytes() as i64;
+            let answer = act(&mut inner, now(), &mut effects);
+            metrics::QUEUE_BYTES.add(inner.lane.bytes() as i64 - bytes);
+            for effect in effects.drain(..) {
+                self.queue(device, &mut inner, effect, &mut later);
+            }
+            answer
+        };
+        EFFECTS.replace(effects);
+        later.wakers.wake();
+        for effect in later.effects {
+            self.finish(device, effect);
+        }
+        answer
+    }
+
+    /// The effects that must keep the lane's order, under its lock; the others go into `later`.
+    fn queue(&self, device: &Arc<Device>, inner: &mut Inner, effect: Effect<Ticket>, later: &mut Later) {
+        match effect {
+            Effect::Wake(connection) => {
+                let edge = inner.edges.iter_mut().find(|edge| edge.connection == connection);
+                if let Some(waker) = edge.and_then(|edge| edge.waker.take()) {
+                    later.wakers.push(waker);
+                }
+            }
+            Effect::Append(item, why) => self.inboxes.append(device, item, why),
+            Effect::Remove(seq) => self.inboxes.remove(&device.id, seq),
+            Effect::Read { from, room, generation } => self.inboxes.read(device, from, room, generation),
+            other => later.effects.push(other),
+        }
+    }
+
+    fn finish(&self, device: &Arc<Device>, effect: Effect<Ticket>) {
+        match effect {
+            Effect::Settle { ticket, shown: _, outcome } => self.settle(&ticket, outcome),
+            Effect::Count { class, outcome } => count(class, outcome),
+            Effect::Duplicate => metrics::DUPLICATES.inc(),
+            Effect::Close(connection, close) => {
+                let stop =
+                    device.lock().edges.iter().find(|edge| edge.connection == connection).map(|e| e.stop.clone());
+                match stop.flatten() {
+                    Some(stop) => stop.do_send(EdgeStop(close)),
+                    None => self.detach(device, connection),
+                }
+            }
+            Effect::Wake(_) | Effect::Append(..) | Effect::Remove(_) | Effect::Read { .. } => {}
+        }
+    }
+
+    pub fn attach(&self, device: &Arc<Device>, connection: ConnectionId, options: Options) {
+        device.lock().edges.push(EdgeHandle { connection, waker: None, stop: None });
+        self.on(device, |lane, now, out| lane.attach(connection, options, now, out));
+    }
+
+    pub fn detach(&self, device: &Arc<Device>, connection: ConnectionId) {
+        self.on(device, |lane, now, out| lane.detach(connection, now, out));
+        let gone = {
+            let mut inner = device.lock();
+            let at = inner.edges.iter().position(|edge| edge.connection == connection);
+            at.map(|at| inner.edges.swap_remove(at))
+        };
+        // The socket's task learns that its edge is gone.
+        if let Some(waker) = gone.and_then(|edge| edge.waker) {
+            waker.wake();
+        }
+    }
+
+    /// A frame of the server's own for any edge of `device`; lost when there is none.
+    pub fn notify(&self, device: &NodeId, frame: &Encoded) {
+        let Some(device) = self.devices.get(device.as_str()) else { return };
+        if self.on(&device, |lane, _, out| lane.notify(frame, out)) == Delivery::Refused {
+            metrics::NOTICES_DROPPED.inc();
+        }
+    }
+
+    /// A frame of the server's own for this edge.
+    pub fn control(&self, device: &Arc<Device>, connection: ConnectionId, frame: Bytes) {
+        if self.on(device, |lane, _, out| lane.control(connection, frame, out)) == Delivery::Refused {
+            metrics::NOTICES_DROPPED.inc();
+        }
+    }
+
+    /// The answer to something this edge has asked, behind what waits there.
+    pub fn answer(&self, device: &Arc<Device>, connection: ConnectionId, frame: &Encoded) {
+        if self.on(device, |lane, _, out| lane.answer(connection, frame, out)) == Delivery::Refused {
+            metrics::NOTICES_DROPPED.inc();
+        }
+    }
+
+    /// Something came from this edge: it lives.
+    pub fn received(&self, device: &Arc<Device>, connection: ConnectionId, now: Millis) {
+        device.lock().lane.received(connection, now);
+    }
+
+    /// Closes the edge once all that waits there is written.
+    pub fn end(&self, device: &Arc<Device>, connection: ConnectionId, close: Close) {
+        self.on(device, |lane, _, out| lane.end(connection, frame::close(close), out));
+    }
+
+    /// What the socket of this edge may write now.
+    pub fn take(
+        &self,
+        device: &Arc<Device>,
+        connection: ConnectionId,
+        budget: usize,
+        waker: &Waker,
+        batch: &mut VecDeque<Bytes>,
+    ) -> Taken {
+        self.with(device, |inner, now, out| {
+            let fast = inner.lane.take(connection, budget, now, batch, out);
+            metrics::FAST.delivered.inc_by(fast);
+            if !batch.is_empty() {
+                return Taken::Frames;
+            }
+            let edge = inner.edges.iter_mut().find(|edge| edge.connection == connection);
+            match edge.filter(|_| !inner.lane.has_ended(connection)) {
+                Some(edge) => {
+                    edge.waker = Some(waker.clone());
+                    Taken::Nothing
+                }
+                None => Taken::End,
+            }
+        })
+    }
+
+    /// The inbox answers an append of `origin`.
+    pub fn appended(&self, origin: &Arc<Device>, key: Option<Key>, keep: &Arc<Keep>, seq: Option<Seq>) {
+        self.on(origin, |lane, _, out| lane.appended(key, keep, seq, out));
+        let Some(seq) = seq else { return };
+        // The device may have been forgotten and have come back since.
+        if let Some(current) = self.devices.get(origin.id.as_str()).filter(|current| !Arc::ptr_eq(current, origin)) {
+            self.on(&current, |lane, _, out| lane.stored_elsewhere(seq, out));
+        }
+    }
+
+    /// The inbox answers a read.
+    pub fn page(&self, device: &Arc<Device>, generation: u64, items: Vec<super::Parcel>, end: End) {
+        self.on(device, |lane, now, out| lane.page(generation, items, end, now, out));
+    }
+}
+
+/// What waits until the lane is released.
+#[derive(Default)]
+struct Later {
+    wakers: Wakers,
+    effects: Vec<Effect<Ticket>>,
+}
+
+/// One waker is the rule: no allocation for it.
+#[derive(Default)]
+struct Wakers {
+    first: Option<Waker>,
+    more: Vec<Waker>,
+}
+
+impl Wakers {
+    fn push(&mut self, waker: Waker) {
+        if self.first.is_none() {
+            self.first = Some(waker);
+        } else {
+            self.more.push(waker);
+        }
+    }
+
+    fn wake(self) {
+        self.first.into_iter().chain(self.more).for_each(Waker::wake);
+    }
+}
+
+fn count(class: Class, outcome: Outcome) {
+    let feature = match class {
+        Class::Reliable => &metrics::RELIABLE,
+        Class::FastTracked | Class::Fast => &metrics::FAST,
+    };
+    match outcome {
+        Outcome::Delivered => feature.delivered.inc(),
+        Outcome::Stored => feature.stored.inc(),
+        Outcome::Dropped => feature.dropped.inc(),
+        Outcome::Failed => feature.failed.inc(),
+    }
+}

@@ -1,0 +1,73 @@
+//! What the data path reads: the devices with their lanes, and the sessions, as published snapshots.
+//!
+//! Owns the execution of what the model decides: [`View::send`] is the way of one message, [`View::on`] carries out what a
+//! lane says. No await, no actor's mailbox and no disk on the way: the inbox is reached through [`Inboxes`], whose
+//! methods only queue.
+//!
+//! Locks: a lane's effects on the inbox are queued under the lane's lock, so that they keep the lane's order; everything
+//! that touches another lane (telling a sender) happens after it is released. Two lanes are never locked at once.
+
+mod account;
+mod device;
+mod devices;
+mod send;
+mod sessions;
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+pub use account::{Account, Acquaintance, Ticket, Waiter};
+pub use device::{Device, EdgeStop, Taken};
+pub use devices::Devices;
+pub use send::Message;
+pub use sessions::{Published, SessionTable};
+
+use crate::model::ids::{ClientId, Millis, NodeId, Seq};
+use crate::model::lane::Why;
+use crate::model::outbox::Item;
+
+/// An envelope on its way to one device of this mesh.
+pub type Parcel = Item<Ticket>;
+
+/// What the data path asks of the home of a device. Nothing here blocks: everything queues.
+pub trait Inboxes: Send + Sync {
+    /// Stores `item`; answers with [`View::appended`].
+    fn append(&self, device: &Arc<Device>, item: Parcel, why: Why);
+    /// These are acknowledged.
+    fn remove(&self, device: &NodeId, seq: Seq);
+    /// Everything up to `to` is acknowledged.
+    fn trim(&self, device: &NodeId, to: Seq);
+    /// Reads from `from` on, about `room` bytes; answers with [`View::page`].
+    fn read(&self, device: &Arc<Device>, from: Seq, room: usize, generation: u64);
+    /// For the devices of `client` other than `except`, each through its lane.
+    fn to_client(&self, client: ClientId, except: Vec<NodeId>, item: Parcel);
+}
+
+/// See the module's header.
+pub struct View {
+    pub devices: Devices,
+    pub sessions: SessionTable,
+    inboxes: Box<dyn Inboxes>,
+    outbox_limit: usize,
+}
+
+impl View {
+    /// `outbox_limit` in bytes, for each edge; `epoch` is that of the sessions' order on this server.
+    pub fn new(inboxes: Box<dyn Inboxes>, outbox_limit: usize, epoch: u64) -> Self {
+        Self { devices: Devices::default(), sessions: SessionTable::new(epoch), inboxes, outbox_limit }
+    }
+
+    pub fn outbox_limit(&self) -> usize {
+        self.outbox_limit
+    }
+
+    pub fn inboxes(&self) -> &dyn Inboxes {
+        &*self.inboxes
+    }
+}
+
+/// This server's clock.
+pub fn now() -> Millis {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Millis(since.as_millis() as u64)
+}

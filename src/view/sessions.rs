@@ -1,0 +1,116 @@
+//! The sessions as they are published, and the order of each.
+//!
+//! A session's home publishes a new value after each durable change; the data path reads it. Whoever speaks to a session
+//! holds its order while it numbers the envelope and puts it into the members' queues: so every member gets the same
+//! order, also from senders on different threads.
+
+use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use arc_swap::ArcSwap;
+
+use crate::model::decide::Sessions;
+use crate::model::ids::{NodeId, SessionId};
+use crate::model::session::Session;
+
+const SHARDS: usize = 64;
+
+/// One session: its value as of now, and the number of its last envelope.
+pub struct Published {
+    current: ArcSwap<Session>,
+    last: Mutex<u64>,
+}
+
+impl Published {
+    pub fn current(&self) -> Arc<Session> {
+        self.current.load_full()
+    }
+
+    /// The order, held until the guard is dropped.
+    pub fn order(&self) -> MutexGuard<'_, u64> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// See the module's header.
+pub struct SessionTable {
+    shards: Vec<RwLock<HashMap<SessionId, Arc<Published>>>>,
+    hasher: RandomState,
+    /// Of devices that are members of sessions with presence: which ones.
+    watched: RwLock<HashMap<NodeId, HashSet<SessionId>>>,
+    epoch: u64,
+}
+
+impl SessionTable {
+    pub fn new(epoch: u64) -> Self {
+        Self {
+            shards: std::iter::repeat_with(RwLock::default).take(SHARDS).collect(),
+            hasher: RandomState::new(),
+            watched: RwLock::default(),
+            epoch,
+        }
+    }
+
+    /// Numbers of envelopes mean something only within it.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    fn shard(&self, id: &SessionId) -> &RwLock<HashMap<SessionId, Arc<Published>>> {
+        &self.shards[self.hasher.hash_one(id) as usize % SHARDS]
+    }
+
+    pub fn get(&self, id: &SessionId) -> Option<Arc<Published>> {
+        self.shard(id).read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
+    }
+
+    /// Publishes a new value of a session.
+    pub fn publish(&self, session: Session) {
+        let before = self.get(session.id());
+        if session.options().presence {
+            self.watch(&session, before.as_ref().map(|published| published.current()).as_deref());
+        }
+        match before {
+            Some(published) => published.current.store(Arc::new(session)),
+            None => {
+                let id = session.id().clone();
+                let published = Arc::new(Published { current: ArcSwap::from_pointee(session), last: Mutex::new(0) });
+                self.shard(&id).write().unwrap_or_else(PoisonError::into_inner).insert(id, published);
+                crate::metrics::SESSIONS.inc();
+            }
+        }
+    }
+
+    fn watch(&self, session: &Session, before: Option<&Session>) {
+        let mut watched = self.watched.write().unwrap_or_else(PoisonError::into_inner);
+        for member in before.into_iter().flat_map(Session::members) {
+            if session.member(member.node()).is_none()
+                && let Some(ids) = watched.get_mut(member.node())
+            {
+                ids.remove(session.id());
+                if ids.is_empty() {
+                    watched.remove(member.node());
+                }
+            }
+        }
+        for member in session.members() {
+            if before.is_none_or(|before| before.member(member.node()).is_none()) {
+                watched.entry(member.node().clone()).or_default().insert(session.id().clone());
+            }
+        }
+    }
+
+    /// The sessions with presence that `device` is a member of.
+    pub fn watching(&self, device: &NodeId) -> Vec<Arc<Published>> {
+        let watched = self.watched.read().unwrap_or_else(PoisonError::into_inner);
+        let ids = watched.get(device).into_iter().flatten();
+        ids.filter_map(|id| self.get(id)).collect()
+    }
+}
+
+impl Sessions for SessionTable {
+    fn session(&self, id: &SessionId) -> Option<Arc<Session>> {
+        self.get(id).map(|published| published.current())
+    }
+}
