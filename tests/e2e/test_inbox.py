@@ -138,7 +138,7 @@ def test_the_clock_helper(device):
     now = one.fetch(timestamp=0)["server_timestamp_add_diff"]
     ahead = one.fetch(timestamp=now + 5000)["server_timestamp_add_diff"]
     assert -5000 <= ahead < 0
-    assert one.fetch()["server_timestamp_add_diff"] is None
+    assert "server_timestamp_add_diff" not in one.fetch()
 
 
 def test_an_answer_ends_after_512_kilobytes(server, device):
@@ -280,8 +280,8 @@ def test_the_count_limit_drops_the_oldest_and_says_so(make_server):
     assert page["dropped"] == 3
     assert server.metric("sparkmesh_inbox_dropped_total", reason="limit") == 3
     bob = Device(server, "bob", inbox="auto")
-    told = bob.expect(type=CONFIG_RESPONSE)
-    assert told["payload"]["dropped"] == 3
+    told = bob.refused("inbox_overflow")
+    assert "3" in told["message"]
     assert [bob.receive()["payload"] for _ in range(5)] == [4, 5, 6, 7, 8]
 
 

@@ -66,12 +66,11 @@ class Frames:
 
     def fence(self, limit=LIMIT):
         """All frames that were on their way to this edge before now: a config request comes back behind them."""
-        reference = unique("fence")
-        self.send(type=CONFIG_REQUEST, payload={"timestamp": 0}, reference=reference)
+        self.send(type=CONFIG_REQUEST, payload={})
         before = []
         while True:
             frame = self.receive(limit)
-            if frame.get("type") == CONFIG_RESPONSE and frame.get("reference") == reference:
+            if frame.get("type") == CONFIG_RESPONSE:
                 return before
             before.append(frame)
 
@@ -94,9 +93,8 @@ class Frames:
 
     def fetch(self, limit=LIMIT, **payload):
         """The payload of the answer to an inbox fetch."""
-        reference = unique("fetch")
-        self.send(type=CONFIG_REQUEST, payload={"fetch_inbox_messages": True} | payload, reference=reference)
-        return self.wait_for(limit, type=CONFIG_RESPONSE, reference=reference)["payload"]
+        self.send(type=CONFIG_REQUEST, payload={"fetch_inbox_messages": True} | payload)
+        return self.wait_for(limit, type=CONFIG_RESPONSE)["payload"]
 
 
 def socket_url(server, node, *, path=None, offer=None, key=None, **params):
