@@ -1,11 +1,254 @@
-//! The wiring of one server.
+//! The wiring of one server, and the order in which it starts and ends. The one file that may know every module.
 
-use crate::config::Config;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+use actix_web::dev::ServerHandle;
+use actix_web::{App, HttpServer, web};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+
+use crate::auth::key::Keyring;
+use crate::auth::secrets::{SecretError, Secrets};
+use crate::config::identity::{DataDir, IdentityError, ServerIdentity};
+use crate::config::settings::StoreKind;
+use crate::config::{Config, Permission, probe};
+use crate::edge::Site;
+use crate::home::sessions::{self, SessionHome};
+use crate::home::{Content, Home, Threads, Waker};
+use crate::http::State;
+use crate::model::ids::Epoch;
+use crate::model::inbox::Limits;
+use crate::node::{Drain, Drained, Node, Standing};
+use crate::push::{PushError, PushHandle, PushQueue};
+use crate::store::memory::MemoryStore;
+use crate::store::sled::SledStore;
+use crate::store::{Store, StoreError};
+use crate::tls::{self, TlsError};
+use crate::view::{View, now};
+
+/// A socket that takes nothing for this long is given up by the kernel: also one whose peer is gone, or reads nothing.
+const STUCK_SOCKET: Duration = Duration::from_secs(30);
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 4096;
+/// How long a peer has to send the head of a request.
+const REQUEST_PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Debug, thiserror::Error)]
-pub enum AppError {}
+pub enum AppError {
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error(transparent)]
+    Push(#[from] PushError),
+    #[error("cannot listen on {address}: {source} (does another program have the port?)")]
+    Listen { address: std::net::SocketAddr, source: io::Error },
+    #[error("the server cannot run")]
+    Run(#[source] io::Error),
+}
 
-#[expect(clippy::unused_async)]
-pub async fn serve(_config: Config) -> Result<(), AppError> {
+impl AppError {
+    /// Whether a person must change what the server is told before another start can succeed.
+    pub fn is_configuration(&self) -> bool {
+        matches!(self, Self::Secret(_) | Self::Tls(_) | Self::Push(_))
+    }
+}
+
+/// Runs a server until it is told to end by SIGTERM or SIGINT, and has gone away.
+pub async fn serve(config: Config) -> Result<(), AppError> {
+    let data_dir = DataDir::open(&config.data_dir)?;
+    let secrets = Secrets::load(&config.secret)?;
+    let identity = data_dir.begin(config.node_id.as_ref())?;
+    probe::refuse_taken_address(&config, &identity).await?;
+    let store = open_store(&config)?;
+    let parts = Parts::assemble(&config, &identity, store)?;
+    let state = web::Data::new(State::new(parts.site.clone(), config, Keyring::new(secrets), &identity));
+    let server = listen(&state)?;
+    // Only now are there devices that could be reached.
+    println_ready(&state);
+    let handle = server.handle();
+    let mut running = actix_web::rt::spawn(server);
+    tokio::select! {
+        result = &mut running => {
+            result.unwrap_or_else(|error| Err(io::Error::other(error))).map_err(AppError::Run)?;
+        }
+        () = end_wanted() => {}
+    }
+    parts.go_away(&handle, state.config.drain_deadline).await;
+    drop(data_dir);
     Ok(())
+}
+
+/// Everything behind the door.
+struct Parts {
+    site: Arc<Site>,
+    home: Home,
+    threads: Threads,
+}
+
+impl Parts {
+    fn assemble(config: &Config, identity: &ServerIdentity, store: Arc<dyn Store>) -> Result<Self, AppError> {
+        let desk = Home::open(store.clone());
+        let home = desk.home();
+        let view = Arc::new(View::new(Box::new(home.clone()), config.limits.outbox_max_bytes, identity.incarnation));
+        for session in sessions::load_all(&*store)? {
+            view.sessions.publish(session);
+        }
+        let push = start_push(config, &home, store)?;
+        let waker: Waker = match push.clone() {
+            Some(push) => Arc::new(move |notification| push.notify(notification)),
+            None => Arc::new(|_| {}),
+        };
+        let limits = Limits {
+            bytes: config.limits.inbox_max_bytes,
+            count: config.limits.inbox_max_count,
+            age_ms: config.limits.inbox_max_age.as_millis() as u64,
+        };
+        let content = if config.push.content { Content::Shown } else { Content::Hidden };
+        let threads = desk.start(view.clone(), limits, waker, content).map_err(AppError::Run)?;
+        let standing = Arc::new(Standing::new(config.limits.max_connections));
+        let (of_node, of_home) = ((view.clone(), standing.clone()), (home.clone(), view.clone()));
+        let node = Node::start_in_arbiter(&Arbiter::new().handle(), move |_| Node::new(of_node.0, of_node.1));
+        let sessions =
+            SessionHome::start_in_arbiter(&Arbiter::new().handle(), move |_| SessionHome::new(of_home.0, of_home.1));
+        let server = identity.node.clone();
+        let limits = config.limits;
+        let site = Arc::new(Site { server, view, home: home.clone(), sessions, node, standing, limits, push });
+        Ok(Self { site, home, threads })
+    }
+
+    /// Tells the devices, waits for them as long as the deadline allows, and makes what is left durable.
+    async fn go_away(self, server: &ServerHandle, deadline: Duration) {
+        let (sender, drained) = oneshot::channel();
+        let asked = self.site.node.send(Drain { deadline }).await.is_ok();
+        if asked && self.site.node.send(Drained(sender)).await.is_ok() {
+            tokio::select! {
+                _ = drained => {}
+                () = end_wanted() => log::warn!("told again to end: not waiting for devices any more"),
+            }
+        }
+        server.pause().await;
+        // What edges have not acknowledged goes to the inboxes; nobody is left to be waited for.
+        let view = &self.site.view;
+        view.devices.for_each(|device| device.connections().into_iter().for_each(|edge| view.detach(device, edge)));
+        self.home.flush().await;
+        server.stop(false).await;
+        if let Some(push) = &self.site.push {
+            push.stop().await;
+        }
+        self.home.close();
+        let threads = self.threads;
+        if web::block(move || threads.join()).await.is_err() {
+            log::error!("the committer could not be waited for");
+        }
+        log::info!("gone away with {} devices still connected", self.site.standing.connections());
+    }
+}
+
+fn open_store(config: &Config) -> Result<Arc<dyn Store>, AppError> {
+    // A store in this place never had this epoch before, as long as the clock does not go back.
+    let new_epoch = Epoch(now().0);
+    match config.store {
+        StoreKind::Memory => {
+            log::warn!("--store memory keeps nothing: inboxes and sessions end with this process");
+            Ok(Arc::new(MemoryStore::new(new_epoch)))
+        }
+        StoreKind::Sled => Ok(Arc::new(SledStore::open(&config.data_dir.join("store"), new_epoch)?.store)),
+    }
+}
+
+fn start_push(config: &Config, home: &Home, store: Arc<dyn Store>) -> Result<Option<PushHandle>, AppError> {
+    let mut settings = config.push.clone();
+    settings.allow_private |= config.allow_private_push == Permission::Granted;
+    let journal = Arc::new(home.clone());
+    let of_dead = home.clone();
+    let on_dead = Arc::new(move |device, token| of_dead.remove_token(device, token));
+    Ok(Some(PushQueue::start(&settings, &config.data_dir, store, journal, on_dead)?))
+}
+
+fn listen(state: &web::Data<State>) -> Result<actix_web::dev::Server, AppError> {
+    let config = state.config.clone();
+    let shared = state.clone();
+    let server = HttpServer::new(move || App::new().app_data(shared.clone()).configure(crate::http::configure))
+        .on_connect(|connection, _| prepare(connection))
+        .backlog(BACKLOG)
+        // Who is too many is told so by us, with a status; the library would let them wait.
+        .max_connections(usize::try_from(config.limits.max_connections).unwrap_or(usize::MAX).saturating_mul(2))
+        .client_request_timeout(REQUEST_PATIENCE)
+        .shutdown_timeout(1)
+        .disable_signals();
+    let failed = |source| AppError::Listen { address: config.listen, source };
+    let server = match &config.tls {
+        None => server.bind(config.listen).map_err(failed)?,
+        Some(files) => {
+            let (tls, reloader) = tls::server_config(&files.cert, &files.key)?;
+            actix_web::rt::spawn(reloader.watch());
+            server.bind_rustls_0_23(config.listen, tls).map_err(failed)?
+        }
+    };
+    if let Some(port) = server.addrs().first().map(std::net::SocketAddr::port) {
+        state.bound(port);
+    }
+    if let Some(address) = config.metrics_bind {
+        let shared = state.clone();
+        let metrics =
+            HttpServer::new(move || App::new().app_data(shared.clone()).configure(crate::http::configure_metrics))
+                .workers(1)
+                .disable_signals()
+                .bind(address)
+                .map_err(|source| AppError::Listen { address, source })?;
+        actix_web::rt::spawn(metrics.run());
+    }
+    Ok(server.run())
+}
+
+fn prepare(connection: &dyn std::any::Any) {
+    use actix_tls::accept::rustls_0_23::TlsStream;
+    use actix_web::rt::net::TcpStream;
+    let of_tls = || connection.downcast_ref::<TlsStream<TcpStream>>().map(|tls| tls.get_ref().0);
+    if let Some(tcp) = connection.downcast_ref::<TcpStream>().or_else(of_tls) {
+        let socket = socket2::SockRef::from(tcp);
+        // A socket that is gone already fails here, and is noticed by whoever reads it.
+        let _ = socket.set_tcp_nodelay(true);
+        let _ = socket.set_tcp_user_timeout(Some(STUCK_SOCKET));
+    }
+}
+
+/// The line that tells people and scripts that the server takes connections, and where.
+fn println_ready(state: &State) {
+    let url = state.url();
+    let mut out = io::stdout();
+    // Where standard output is closed nobody waits for it.
+    let _ = writeln!(out, "sparkmesh ready on {url}");
+    if state.config.mode == crate::config::Mode::Dev {
+        let secret: PathBuf = state.config.data_dir.join("secret");
+        let _ = writeln!(out, "try:  sparkmesh connect --node alice --secret-file {} {url}", secret.display());
+    }
+    let _ = out.flush();
+    log::info!("server {} (start {}) listens on {}", state.site.server, state.incarnation, state.config.listen);
+}
+
+/// Returns when somebody wants the server to end. Without TLS there is nothing to reload: SIGHUP is ignored.
+async fn end_wanted() {
+    let (Ok(mut term), Ok(mut int), Ok(mut hup)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()))
+    else {
+        // Without signals it ends as the system wants it to.
+        return std::future::pending().await;
+    };
+    loop {
+        tokio::select! {
+            _ = term.recv() => return,
+            _ = int.recv() => return,
+            _ = hup.recv() => {}
+        }
+    }
 }

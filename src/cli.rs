@@ -22,6 +22,7 @@ use crate::config::surroundings::Surroundings;
 use crate::config::time_span::TimeSpan;
 use crate::config::{Config, ConfigError};
 use crate::model::ids::{ClientId, Millis, NodeId};
+use crate::{bench, client};
 
 /// A real-time messaging mesh with durable inboxes, sessions and push, in one binary.
 #[derive(Debug, Parser)]
@@ -44,6 +45,10 @@ enum Command {
     /// in the data directory. Any JWT library makes the same keys: HS256, `sub`, `exp`, and if wanted `client_id` and
     /// `role`.
     Key(KeyArgs),
+    /// Talk to devices and sessions from a terminal
+    Connect(client::connect::Args),
+    /// Measure a server: messages per second, latency, processor time, memory
+    Bench(Box<bench::Args>),
 }
 
 #[derive(Debug, Args)]
@@ -112,6 +117,10 @@ enum CliError {
     Output(#[from] io::Error),
     #[error(transparent)]
     App(#[from] AppError),
+    #[error(transparent)]
+    Client(#[from] client::ClientError),
+    #[error(transparent)]
+    Bench(#[from] bench::BenchError),
 }
 
 impl CliError {
@@ -119,7 +128,8 @@ impl CliError {
         match self {
             Self::Arguments(error) => error.exit_code() as u8,
             Self::Config(_) | Self::Secret(_) | Self::NoSecret(_) => 2,
-            Self::Runtime(_) | Self::Output(_) | Self::App(_) => 1,
+            Self::App(error) if error.is_configuration() => 2,
+            Self::Runtime(_) | Self::Output(_) | Self::App(_) | Self::Client(_) | Self::Bench(_) => 1,
         }
     }
 }
@@ -141,6 +151,8 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> Result<(), CliError> {
     match Cli::from_arg_matches(&matches)?.command {
         Command::Serve(args) => serve(&args),
         Command::Key(args) => key(&args),
+        Command::Connect(args) => Ok(block_on(client::connect::run(args))??),
+        Command::Bench(args) => Ok(block_on(bench::run(*args))??),
     }
 }
 
@@ -155,9 +167,18 @@ fn serve(args: &ServeArgs) -> Result<(), CliError> {
         return Ok(());
     }
     start_logging(config.log_level);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(CliError::Runtime)?;
+    let runtime = runtime()?;
     actix_web::rt::System::with_tokio_rt(|| runtime).block_on(app::serve(config))?;
     Ok(())
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, CliError> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(CliError::Runtime)
+}
+
+/// What a client does; its log would be in the way of what it shows.
+fn block_on<T>(work: impl Future<Output = T>) -> Result<T, CliError> {
+    Ok(runtime()?.block_on(work))
 }
 
 fn key(args: &KeyArgs) -> Result<(), CliError> {

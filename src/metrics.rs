@@ -63,7 +63,7 @@ metric!(STORE_BYTES: IntGaugeVec["kind"], "sparkmesh_store_bytes", "Bytes of the
 metric!(STORE_FAILURES: IntCounter, "sparkmesh_store_failures_total", "Commits that failed");
 metric!(STORE_MOVED_ASIDE: IntCounter, "sparkmesh_store_moved_aside_total", "Damaged stores moved aside at start");
 metric!(PUSHES: IntCounterVec["provider", "outcome"], "sparkmesh_pushes_total",
-    "Notifications by provider and outcome (`sent`, `retried`, `dead_token`, `refused`, `gave_up`, `throttled`)");
+    "Notifications by provider and outcome (`sent`, `retried`, `dead_token`, `refused`, `gave_up`, `throttled`, `broken`, `dropped`)");
 metric!(PUSH_QUEUE: IntGauge, "sparkmesh_push_queue", "Notifications waiting to be pushed");
 metric!(AUTH_FAILURES: IntCounterVec["reason"], "sparkmesh_auth_failures_total", "Keys refused, by reason");
 metric!(SESSIONS: IntGauge, "sparkmesh_sessions", "Sessions this server keeps");

@@ -164,7 +164,9 @@ fn tokens(request: &ConfigRequest) -> Result<Vec<PushToken>, Refusal> {
             let message = format!("push provider {:?} is none of fcm, apns, webpush, webhook", token.provider);
             Refusal::new(Code::BadEnvelope, message)
         })?;
-        Ok(PushToken { provider, token: token.token.clone() })
+        let token = PushToken { provider, token: token.token.clone() };
+        token.check().map_err(|error| Refusal::new(Code::BadEnvelope, error.to_string()))?;
+        Ok(token)
     };
     request.push_tokens.iter().map(typed).collect()
 }

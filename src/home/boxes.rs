@@ -67,7 +67,7 @@ pub(super) fn put_json(key: bytes::Bytes, value: &impl Serialize) -> Write {
 /// See the module's header.
 #[derive(Default)]
 pub(super) struct Boxes {
-    boxes: HashMap<NodeId, Mailbox>,
+    by_device: HashMap<NodeId, Mailbox>,
     entries: usize,
     /// Of the group at hand.
     touched: HashSet<NodeId>,
@@ -75,16 +75,17 @@ pub(super) struct Boxes {
 
 impl Boxes {
     pub(super) fn get(&mut self, store: &dyn Store, id: &NodeId, now: Millis) -> Result<&mut Mailbox, StoreError> {
-        if !self.boxes.contains_key(id.as_str()) {
+        if !self.by_device.contains_key(id.as_str()) {
             let mailbox = load(store, id, now)?;
             self.entries += mailbox.inbox.len();
             gauge(mailbox.inbox.len() as i64, mailbox.inbox.bytes() as i64);
-            self.boxes.insert(id.clone(), mailbox);
+            self.by_device.insert(id.clone(), mailbox);
         }
         if !self.touched.contains(id.as_str()) {
             self.touched.insert(id.clone());
         }
-        let mailbox = self.boxes.get_mut(id.as_str()).ok_or_else(|| StoreError::Damaged("a box vanished".into()))?;
+        let mailbox =
+            self.by_device.get_mut(id.as_str()).ok_or_else(|| StoreError::Damaged("a box vanished".into()))?;
         mailbox.touched = now;
         Ok(mailbox)
     }
@@ -109,7 +110,7 @@ impl Boxes {
     /// The heads that the group at hand has made necessary to write.
     pub(super) fn heads(&mut self, writes: &mut Vec<Write>) {
         for id in &self.touched {
-            if let Some(mailbox) = self.boxes.get_mut(id.as_str()) {
+            if let Some(mailbox) = self.by_device.get_mut(id.as_str()) {
                 writes.extend(mailbox.head_write(id));
             }
         }
@@ -118,9 +119,9 @@ impl Boxes {
     /// The group is durable.
     pub(super) fn committed(&mut self, now: Millis) {
         self.touched.clear();
-        if self.entries > MAX_ENTRIES || self.boxes.len() > MAX_BOXES {
+        if self.entries > MAX_ENTRIES || self.by_device.len() > MAX_BOXES {
             let idle = |mailbox: &Mailbox| now.since(mailbox.touched) > 10_000;
-            if !self.boxes.values().any(idle) {
+            if !self.by_device.values().any(idle) {
                 return self.forget(|_, _| true);
             }
             self.forget(|_, mailbox| idle(mailbox));
@@ -135,7 +136,7 @@ impl Boxes {
 
     fn forget(&mut self, which: impl Fn(&NodeId, &Mailbox) -> bool) {
         let entries = &mut self.entries;
-        self.boxes.retain(|id, mailbox| {
+        self.by_device.retain(|id, mailbox| {
             let gone = which(id, mailbox);
             if gone {
                 *entries -= mailbox.inbox.len();
@@ -148,7 +149,7 @@ impl Boxes {
     /// Removes what is too old from all inboxes in memory.
     pub(super) fn expire(&mut self, store: &dyn Store, limits: Limits, now: Millis, writes: &mut Vec<Write>) {
         let ids: Vec<NodeId> =
-            self.boxes.iter().filter(|(_, b)| !b.inbox.is_empty()).map(|(id, _)| id.clone()).collect();
+            self.by_device.iter().filter(|(_, b)| !b.inbox.is_empty()).map(|(id, _)| id.clone()).collect();
         for id in ids {
             let lost = self.change(store, &id, now, |mailbox| mailbox.inbox.expire(mailbox.limits(limits), now));
             lose(&id, &lost.unwrap_or_default(), writes);

@@ -3,7 +3,6 @@
 //! It takes all that waits, works out what that means for the inboxes, makes it durable with one commit, and only then
 //! answers: lanes and senders hear "stored" after the disk has it. While it commits, the next group gathers.
 
-use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -132,7 +131,7 @@ impl Committer {
                 answers.push(Answer::Appended(Box::new(stored)));
                 Ok(())
             }
-            Command::ToClient { client, except, item } => self.to_client(&client, &except, item),
+            Command::ToClient { client, except, item } => self.to_client(&client, &except, &item),
             Command::Remove { device, seq } => {
                 if self.boxes.change(&*self.store, &device, now, |mailbox| mailbox.inbox.remove(seq))? {
                     writes.push(Write::Delete { table: Table::Inbox, key: keys::envelope(&device, seq) });
@@ -224,7 +223,7 @@ impl Committer {
     }
 
     /// The devices of a client that are not here; each gets its copy through its lane.
-    fn to_client(&self, client: &ClientId, except: &[NodeId], item: Parcel) -> Result<(), StoreError> {
+    fn to_client(&self, client: &ClientId, except: &[NodeId], item: &Parcel) -> Result<(), StoreError> {
         let (from, to) = keys::devices_of(client);
         let mut devices: Vec<NodeId> = Vec::new();
         let scanned = self.store.scan(Table::Records, &from, &to, Order::Ascending, &mut |key, _| {
@@ -376,14 +375,12 @@ impl Committer {
         let mut writes = Vec::new();
         self.boxes.expire(&*self.store, self.limits, now, &mut writes);
         let overdue = self.sweep.step(&*self.store, self.limits, now);
-        let mut lost: HashMap<NodeId, Vec<Seq>> = HashMap::new();
-        overdue.into_iter().for_each(|(device, seq)| lost.entry(device).or_default().push(seq));
-        for device in lost.keys() {
+        for device in overdue {
             // Loading it expires it: the rules of expiry are in one place.
             let expired = self
                 .boxes
-                .change(&*self.store, device, now, |mailbox| mailbox.inbox.expire(mailbox.limits(self.limits), now));
-            lose(device, &expired.unwrap_or_default(), &mut writes);
+                .change(&*self.store, &device, now, |mailbox| mailbox.inbox.expire(mailbox.limits(self.limits), now));
+            lose(&device, &expired.unwrap_or_default(), &mut writes);
         }
         self.boxes.heads(&mut writes);
         match self.commit(&writes) {

@@ -60,8 +60,8 @@ impl Record {
         }
         let stored = Millis(bytes.try_get_u64().ok()?);
         let expires = Some(bytes.try_get_u64().ok()?).filter(|at| *at > 0).map(Millis);
-        let key = get_key(&mut bytes)?;
-        let collapse = get_key(&mut bytes)?;
+        let key = get_key(&mut bytes).ok()?;
+        let collapse = get_key(&mut bytes).ok()?;
         let kind = bytes.try_get_i64().ok()?;
         let timestamp = Millis(bytes.try_get_u64().ok()?);
         let sender: NodeId = get_text(&mut bytes)?.parse().ok()?;
@@ -75,6 +75,8 @@ impl Record {
     }
 }
 
+struct Unreadable;
+
 fn put_key(out: &mut BytesMut, key: Option<Key>) {
     out.put_u8(u8::from(key.is_some()));
     if let Some(key) = key {
@@ -82,11 +84,11 @@ fn put_key(out: &mut BytesMut, key: Option<Key>) {
     }
 }
 
-fn get_key(bytes: &mut Bytes) -> Option<Option<Key>> {
-    match bytes.try_get_u8().ok()? {
-        0 => Some(None),
-        1 => Some(Some(Key(bytes.try_get_u128().ok()?))),
-        _ => None,
+fn get_key(bytes: &mut Bytes) -> Result<Option<Key>, Unreadable> {
+    match bytes.try_get_u8() {
+        Ok(0) => Ok(None),
+        Ok(1) => bytes.try_get_u128().map(|key| Some(Key(key))).map_err(|_| Unreadable),
+        _ => Err(Unreadable),
     }
 }
 

@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::keys;
 use super::record::Record;
-use crate::model::ids::{Millis, NodeId, Seq};
+use crate::model::ids::{Millis, NodeId};
 use crate::model::inbox::Limits;
 use crate::store::{Order, Store, Table};
 
@@ -19,9 +19,9 @@ pub(super) struct Sweep {
 }
 
 impl Sweep {
-    /// The overdue ones among the next [`STEP`].
-    pub(super) fn step(&mut self, store: &dyn Store, limits: Limits, now: Millis) -> Vec<(NodeId, Seq)> {
-        let mut overdue = Vec::new();
+    /// The devices with something overdue among the next [`STEP`] envelopes.
+    pub(super) fn step(&mut self, store: &dyn Store, limits: Limits, now: Millis) -> Vec<NodeId> {
+        let mut overdue: Vec<NodeId> = Vec::new();
         let mut looked = 0;
         let mut next = Bytes::new();
         let from = std::mem::take(&mut self.from);
@@ -31,10 +31,11 @@ impl Sweep {
                 return ControlFlow::Break(());
             }
             looked += 1;
-            if let (Some(place), Some(record)) = (keys::place_of(key), Record::decode(value)) {
+            if let (Some((device, _)), Some(record)) = (keys::place_of(key), Record::decode(value)) {
                 let expired = record.expires.is_some_and(|at| at <= now);
-                if expired || now.since(record.stored) >= limits.age_ms {
-                    overdue.push(place);
+                let aged = now.since(record.stored) >= limits.age_ms;
+                if (expired || aged) && overdue.last() != Some(&device) {
+                    overdue.push(device);
                 }
             }
             ControlFlow::Continue(())

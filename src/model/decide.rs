@@ -60,7 +60,7 @@ pub enum Membership {
 pub enum Decision {
     /// A sign of life and nothing else.
     KeepAlive,
-    /// A CONFIG_REQUEST.
+    /// A request for configuration or for the inbox.
     Config,
     AckOne {
         src_id: NodeId,
@@ -80,7 +80,7 @@ pub enum Decision {
         /// Not told of an anonymous sender.
         src_client_id: Option<ClientId>,
     },
-    /// Answered with SESSION_UNAUTHORIZED; an unknown session looks the same as a foreign one.
+    /// Told that it may not speak there; an unknown session looks the same as a foreign one.
     Unauthorized(SessionId),
     Refuse(Refusal),
 }

@@ -200,24 +200,22 @@ impl<T> Lane<T> {
             pace: Pace::Moving,
             heartbeat: Heartbeat::new(now),
         };
-        let older = self.take_back_all();
+        let older = self.take_back_all(out);
         self.edges.push(edge);
-        match (options.replay, replayed) {
-            (Replay::Auto, false) => {
-                self.append_all(older, Why::Behind, now, out);
-                self.catch_up_from(Seq(1));
-            }
-            _ => self.send_again(older, now, out),
+        if options.replay == Replay::Auto && !replayed {
+            self.catch_up_from(Seq(1));
+        } else if self.appending > 0 && matches!(self.mode, Mode::Live) {
+            self.fall_behind();
         }
+        self.send_again(older, now, out);
         self.pump(out);
     }
 
     /// The edge is gone: what it has not acknowledged goes to another edge, else to the inbox.
     pub fn detach(&mut self, connection: ConnectionId, now: Millis, out: &mut Effects<T>) {
         let Some(at) = self.at(connection) else { return };
-        self.rewind(at);
-        let mut edge = self.edges.remove(at);
-        let items = edge.outbox.take_back();
+        let items = self.take_back(at, out);
+        self.edges.remove(at);
         if self.edges.is_empty() {
             self.append_all(items, Why::Absent, now, out);
             self.mode = Mode::Live;
@@ -248,7 +246,7 @@ impl<T> Lane<T> {
                         return;
                     }
                     // On its way into the inbox, which knows it: follow it there, to be answered after it.
-                    return self.append(item, Why::Behind, out);
+                    return self.append(item, Why::Behind, now, out);
                 }
                 None if self.is_attached() => self.seen.insert(key, now),
                 None => {}
@@ -265,10 +263,7 @@ impl<T> Lane<T> {
             None if self.edges.is_empty() => Why::Absent,
             None => Why::Stalled,
             Some(_) if matches!(self.mode, Mode::CatchUp { .. }) => Why::Behind,
-            Some(at) if !self.edges[at].outbox.has_room(item.cost()) => {
-                self.divert(at, Why::Overflow, now, out);
-                Why::Overflow
-            }
+            Some(at) if !self.edges[at].outbox.has_room(item.cost()) => Why::Overflow,
             Some(at) => {
                 let edge = &mut self.edges[at];
                 edge.outbox.push(item, now);
@@ -276,7 +271,7 @@ impl<T> Lane<T> {
                 return;
             }
         };
-        self.append(item, why, out);
+        self.append(item, why, now, out);
     }
 
     fn offer_fast(&mut self, item: Item<T>, now: Millis, out: &mut Effects<T>) {
@@ -520,8 +515,7 @@ impl<T> Lane<T> {
     fn stall(&mut self, at: usize, now: Millis, out: &mut Effects<T>) {
         self.edges[at].pace = Pace::Stalled;
         if self.newest_moving().is_some() {
-            self.rewind(at);
-            let items = self.edges[at].outbox.take_back();
+            let items = self.take_back(at, out);
             self.send_again(items, now, out);
         } else {
             self.divert(at, Why::Stalled, now, out);
@@ -535,6 +529,7 @@ impl<T> Lane<T> {
         let lowest = outbox.lowest_waiting();
         let items = outbox.take_back_leaving_ghosts();
         self.rewind_to(lowest);
+        let items = self.leave_stored(items, out);
         self.append_all(items, why, now, out);
     }
 
@@ -556,6 +551,12 @@ impl<T> Lane<T> {
 
     fn newest_moving(&self) -> Option<usize> {
         newest_moving(&self.edges)
+    }
+
+    /// What is on its way into the inbox must be read back from there before anything newer is sent.
+    fn fall_behind(&mut self) {
+        self.mode = Mode::CatchUp { next: None, reading: Reading::No };
+        self.generation += 1;
     }
 
     fn catch_up_from(&mut self, seq: Seq) {
@@ -586,43 +587,71 @@ impl<T> Lane<T> {
         self.catch_up_from(next);
     }
 
-    fn take_back_all(&mut self) -> Vec<Item<T>> {
-        let mut all = Vec::new();
-        for at in 0..self.edges.len() {
-            self.rewind(at);
-            all.extend(self.edges[at].outbox.take_back());
-        }
-        all
+    /// What edge `at` has not acknowledged and the inbox does not have, in order.
+    fn take_back(&mut self, at: usize, out: &mut Effects<T>) -> Vec<Item<T>> {
+        self.rewind(at);
+        let items = self.edges[at].outbox.take_back();
+        self.leave_stored(items, out)
     }
 
-    /// What another edge has not acknowledged, on the edge that is now the newest, before anything newer.
+    fn take_back_all(&mut self, out: &mut Effects<T>) -> Vec<Item<T>> {
+        (0..self.edges.len()).flat_map(|at| self.take_back(at, out)).collect()
+    }
+
+    /// Items that are in the inbox already stay there alone, and those who wait for them are told so. Returns the others.
+    fn leave_stored(&mut self, items: Vec<Item<T>>, out: &mut Effects<T>) -> Vec<Item<T>> {
+        let (stored, others): (Vec<_>, Vec<_>) = items.into_iter().partition(|item| item.seq.is_some());
+        for item in stored {
+            if let Some(key) = item.key {
+                self.seen.settle(key, Outcome::Stored);
+            }
+            self.settle_repeat(item, Outcome::Stored, out);
+        }
+        others
+    }
+
+    /// What another edge has not acknowledged, on the edge that is now the newest, before anything newer. While that one
+    /// catches up, what the inbox has is older: then reliable ones follow there.
     fn send_again(&mut self, items: Vec<Item<T>>, now: Millis, out: &mut Effects<T>) {
         let Some(at) = self.newest_moving() else { return self.append_all(items, Why::Stalled, now, out) };
         if items.is_empty() {
             return;
         }
+        let behind = matches!(self.mode, Mode::CatchUp { .. });
+        let (later, at_once): (Vec<_>, Vec<_>) =
+            items.into_iter().partition(|item| behind && item.class == Class::Reliable);
         let edge = &mut self.edges[at];
-        for item in items.into_iter().filter(|item| item.seq.is_none()) {
+        for item in at_once {
             edge.outbox.push(item, now);
         }
         out.push(Effect::Wake(edge.connection));
+        self.append_all(later, Why::Behind, now, out);
     }
 
-    /// Items that are in the inbox already stay there; fast ones are dropped.
+    /// Fast ones are dropped.
     fn append_all(&mut self, items: Vec<Item<T>>, why: Why, now: Millis, out: &mut Effects<T>) {
-        for item in items.into_iter().filter(|item| item.seq.is_none()) {
+        for item in items {
             let expired = item.expires.is_some_and(|at| at <= now);
             match item.class {
-                Class::Reliable if !expired => self.append(item, why, out),
+                Class::Reliable if !expired => self.append_behind(item, why, out),
                 _ => self.settle(item, Outcome::Dropped, out),
             }
         }
     }
 
-    fn append(&mut self, item: Item<T>, why: Why, out: &mut Effects<T>) {
+    /// Into the inbox, and before it whatever edges have under way that is not there: it is older.
+    fn append(&mut self, item: Item<T>, why: Why, now: Millis, out: &mut Effects<T>) {
+        for at in 0..self.edges.len() {
+            if self.edges[at].outbox.holds_unstored() {
+                self.divert(at, why, now, out);
+            }
+        }
+        self.append_behind(item, why, out);
+    }
+
+    fn append_behind(&mut self, item: Item<T>, why: Why, out: &mut Effects<T>) {
         if matches!(self.mode, Mode::Live) && !self.edges.is_empty() {
-            self.mode = Mode::CatchUp { next: None, reading: Reading::No };
-            self.generation += 1;
+            self.fall_behind();
         }
         self.appending += 1;
         out.push(Effect::Append(item, why));

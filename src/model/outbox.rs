@@ -75,6 +75,11 @@ impl<T> Item<T> {
     pub fn cost(&self) -> usize {
         self.encoded.frame().len() + ITEM_OVERHEAD
     }
+
+    /// Nobody but its outbox has it.
+    fn is_unstored(&self) -> bool {
+        self.class == Class::Reliable && self.seq.is_none()
+    }
 }
 
 /// A written item whose content goes into the inbox because no acknowledgement came.
@@ -130,6 +135,8 @@ pub struct Outbox<T> {
     written: u64,
     bytes: usize,
     limit: usize,
+    /// How many reliable items here are not in the inbox.
+    unstored: usize,
     /// Since when something tracked has waited without progress.
     waiting_since: Option<Millis>,
     ending: Ending,
@@ -168,6 +175,7 @@ impl<T> Outbox<T> {
             written: 0,
             bytes: 0,
             limit,
+            unstored: 0,
             waiting_since: None,
             ending: Ending::Open,
         }
@@ -190,9 +198,15 @@ impl<T> Outbox<T> {
         self.control.is_empty() && self.queue.is_empty() && self.unacked.is_empty()
     }
 
+    /// Whether a reliable item is here and nowhere else.
+    pub fn holds_unstored(&self) -> bool {
+        self.unstored > 0
+    }
+
     /// Puts `item` behind all others. The caller has asked [`Self::has_room`], or moves what was bounded elsewhere.
     pub fn push(&mut self, item: Item<T>, now: Millis) {
         self.bytes += item.cost();
+        self.unstored += usize::from(item.is_unstored());
         if item.class != Class::Fast {
             self.waiting_since.get_or_insert(now);
         }
@@ -278,19 +292,22 @@ impl<T> Outbox<T> {
                 None => break,
             };
             if item.expires.is_some_and(|at| at <= now) {
-                self.bytes -= item.cost();
+                self.left(&item);
                 expired.push(item);
                 continue;
             }
             taken += item.encoded.frame().len();
             batch.push_back(item.encoded.frame().clone());
             if item.class == Class::Fast {
-                self.bytes -= item.cost();
+                self.left(&item);
                 untracked += 1;
             } else {
                 self.written += 1;
                 self.unacked.push_back((self.written, item));
             }
+        }
+        if !expired.is_empty() {
+            self.calm();
         }
         if self.wants_ping(acks) {
             let counter = self.next_counter;
@@ -354,15 +371,30 @@ impl<T> Outbox<T> {
     }
 
     fn progress(&mut self, items: Vec<Item<T>>, ghosts: Vec<Ghost>, now: Millis) -> Acked<T> {
-        self.bytes -= items.iter().map(Item::cost).sum::<usize>();
+        items.iter().for_each(|item| self.left(item));
         if !items.is_empty() || !ghosts.is_empty() {
             self.waiting_since = self.is_waiting().then_some(now);
         }
         Acked { items, ghosts }
     }
 
+    /// `item` is not here any more.
+    fn left(&mut self, item: &Item<T>) {
+        self.bytes -= item.cost();
+        self.unstored -= usize::from(item.is_unstored());
+    }
+
     fn is_waiting(&self) -> bool {
-        !self.unacked.is_empty() || self.queue.iter().filter_map(Waiting::item).any(|item| item.class != Class::Fast)
+        !self.unacked.is_empty()
+            || !self.ghosts.is_empty()
+            || self.queue.iter().filter_map(Waiting::item).any(|item| item.class != Class::Fast)
+    }
+
+    /// Nobody waits any more when nothing is left to wait for; an edge that is idle must not count as stalled.
+    fn calm(&mut self) {
+        if !self.is_waiting() {
+            self.waiting_since = None;
+        }
     }
 
     /// How long something tracked has waited without progress.
@@ -379,8 +411,8 @@ impl<T> Outbox<T> {
                 notice @ Waiting::Notice(_) => self.queue.push_back(notice),
             }
         }
-        self.bytes -= items.iter().map(Item::cost).sum::<usize>();
-        self.waiting_since = None;
+        items.iter().for_each(|item| self.left(item));
+        self.calm();
         items
     }
 
@@ -404,12 +436,15 @@ impl<T> Outbox<T> {
 
     /// The lowest place in the inbox of what was written and never acknowledged; forgets those ghosts.
     pub fn exorcise(&mut self) -> Option<Seq> {
-        self.ghosts.drain(..).filter_map(|ghost| ghost.seq).min()
+        let lowest = self.ghosts.drain(..).filter_map(|ghost| ghost.seq).min();
+        self.calm();
+        lowest
     }
 
     /// An item that left a ghost was not stored after all.
     pub fn drop_ghost(&mut self, keep: &Arc<Keep>) {
         self.ghosts.retain(|ghost| !Arc::ptr_eq(&ghost.keep, keep));
+        self.calm();
     }
 
     /// The lowest place in the inbox of what waits to be written.

@@ -15,6 +15,10 @@ use crate::config::push::PushSettings;
 
 /// More than any documented answer has.
 const ANSWER_BYTES: usize = 16 * 1024;
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// Users name hosts at will: what is idle must not add up.
+const IDLE: Duration = Duration::from_secs(30);
+const IDLE_PER_HOST: usize = 8;
 
 pub(super) struct Answer {
     pub(super) status: u16,
@@ -29,6 +33,12 @@ pub(super) fn client(settings: &PushSettings) -> Result<ClientBuilder, PushError
         .timeout(Duration::from_secs(settings.timeout_seconds))
         .redirect(redirect::Policy::none())
         .referer(false)
+        // A connection that died without a word would otherwise swallow one request after the other.
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .http2_keep_alive_timeout(KEEP_ALIVE)
+        .http2_keep_alive_while_idle(true)
+        .pool_idle_timeout(IDLE)
+        .pool_max_idle_per_host(IDLE_PER_HOST)
         .no_proxy();
     if let Some(path) = &settings.ca_file {
         let pem = super::read_file("the certificates of push.ca-file", path)?;

@@ -14,7 +14,7 @@ use crate::model::custody::{Outcome, Tally, Verdict};
 use crate::model::ids::{EnvelopeId, NodeId, SessionId};
 use crate::wire::notice::{Confirmation, ErrorNotice, NodeUnknown, Notice, UserOffline};
 
-/// Most USER_OFFLINE notices for one envelope; the CONFIRMATION has the counts.
+/// Most notices of absence for one envelope; the confirmation has the counts.
 const MAX_OFFLINE_NOTICES: u32 = 32;
 
 /// A request over HTTP that waits for the verdict.
