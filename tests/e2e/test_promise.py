@@ -1,0 +1,407 @@
+"""The delivery promise (section 9 of the specification) and the faults it rules out, each by events and not by waiting."""
+
+import threading
+
+import pytest
+
+from lib.device import ACK, CONFIRMATION, ERROR, USER_OFFLINE, Device, unique
+from lib.raw import Closed
+from lib.server import until
+
+row = pytest.mark.row
+
+
+# -- 1 and 5: when a sender is told -----------------------------------------------------------------------------------
+
+
+def test_confirmed_by_the_pong_and_not_before(device, raw):
+    alice, bob = device(), raw(unique("bob"), answers=False)
+    alice.send(dest_id=bob.node, type=1, payload="x", reference="r1")
+    bob.ping_after(payload="x")
+    alice.nothing()
+    bob.pong()
+    alice.expect(type=CONFIRMATION, reference="r1", status="delivered", delivered=1, stored=0, dropped=0)
+
+
+def test_a_pong_is_cumulative(device, raw):
+    alice, bob = device(), raw(unique("bob"), answers=False)
+    for number in range(20):
+        alice.send(dest_id=bob.node, type=1, payload=number, reference=str(number))
+    bob.ping_after(payload=19)
+    alice.nothing()
+    bob.pong()
+    assert [alice.expect(type=CONFIRMATION)["reference"] for _ in range(20)] == [str(n) for n in range(20)]
+
+
+@pytest.mark.parametrize("payload", [b"", b"\xff" * 8, b"not a counter", b"18446744073709551615", b"9" * 125])
+def test_a_counter_never_sent_acknowledges_nothing(device, raw, payload):
+    from lib.raw import PONG, frame
+
+    alice, bob = device(), raw(unique("bob"), answers=False)
+    alice.send(dest_id=bob.node, type=1, payload="x", reference="r1")
+    bob.ping_after(payload="x")
+    bob.write(frame(PONG, payload))
+    bob.fence()
+    alice.nothing()
+    bob.pong()
+    alice.expect(type=CONFIRMATION, status="delivered")
+
+
+def test_with_ack_app_only_the_app_acknowledges(server, device):
+    alice, bob = device(), device(ack="app")
+    alice.send(dest_id=bob.node, type=1, payload="x", reference="r1", id="m1")
+    bob.expect(payload="x")
+    bob.nothing()
+    alice.nothing()
+    bob.send(type=ACK, src_id=alice.node, id="m1")
+    alice.expect(type=CONFIRMATION, reference="r1", status="delivered")
+
+
+def test_an_app_that_crashes_before_it_acknowledges_gets_it_again(server, device):
+    alice, bob = device(), device(ack="app", inbox="auto")
+    alice.send(dest_id=bob.node, type=1, payload="kept?", reference="r1")
+    first = bob.expect(payload="kept?")
+    bob.break_off()
+    alice.wait_for(type=CONFIRMATION, status="stored")
+    again = device(bob.node, ack="app", inbox="auto")
+    second = again.expect(payload="kept?")
+    assert (first["src_id"], first["id"]) == (second["src_id"], second["id"]), "a duplicate is known by both"
+    assert second["seq"] == 1
+    again.send(type=ACK, seq=1)
+    until(lambda: server.offer(bob.node)["pending"] == 0)
+
+
+def test_replayed_messages_leave_as_they_are_acknowledged(server, device, raw):
+    node, alice = unique("bob"), device()
+    for number in range(5):
+        alice.confirmed(dest_id=node, type=1, payload=number)
+    bob = raw(node, answers=False, inbox="auto")
+    bob.ping_after(payload=4)
+    assert server.offer(node)["pending"] == 5
+    bob.pong()
+    until(lambda: server.offer(node)["pending"] == 0)
+
+
+@pytest.mark.parametrize("feature", ["RELIABLE", "FAST"])
+def test_the_counts_of_a_confirmation(server, device, feature):
+    user = unique("user")
+    phone, tablet = device(client=user), device(client=user)
+    server.offer(unique("watch"), client=user)
+    done = phone.confirmed(dest_client_id=user, type=1, feature=feature)
+    tail = ("stored", 1, 1, 0) if feature == "RELIABLE" else ("dropped", 1, 0, 1)
+    assert tuple(done[k] for k in ("status", "delivered", "stored", "dropped")) == tail
+    tablet.receive()
+
+
+def test_fast_is_never_stored(server, device, raw):
+    alice, bob = device(), raw(unique("bob"), answers=False)
+    alice.send(dest_id=bob.node, type=5, feature="FAST", payload="now or never", reference="r")
+    bob.wait_for(payload="now or never")
+    bob.break_off()
+    alice.wait_for(type=CONFIRMATION)
+    assert alice.confirmed(dest_id=bob.node, type=5, feature="FAST")["status"] == "dropped"
+    assert server.inbox(bob.node)["messages"] == []
+
+
+# -- 2 and 7: duplicates ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("receiver", ["online", "away"])
+def test_the_same_id_is_delivered_once_and_confirmed_each_time(server, device, receiver):
+    alice, other, bob = device(), device(), unique("bob")
+    there = device(bob) if receiver == "online" else None
+    wanted = "delivered" if there else "stored"
+    for _ in range(3):
+        done = alice.confirmed(dest_id=bob, type=1, payload="once", id="same")
+        assert (done["status"], done["id"]) == (wanted, "same")
+    assert other.confirmed(dest_id=bob, type=1, payload="of another sender", id="same")["status"] == wanted
+    there = there or device(bob, inbox="auto")
+    assert [there.receive()["payload"] for _ in range(2)] == ["once", "of another sender"]
+    there.nothing()
+
+
+def test_the_same_id_after_a_reconnect_of_the_sender(device):
+    """What a client does that never saw its confirmation: the same again."""
+    alice, bob = device(), device()
+    alice.send(dest_id=bob.node, type=1, payload="once", id="same", reference="r")
+    bob.expect(payload="once")
+    alice.break_off()
+    again = device(alice.node)
+    assert again.confirmed(dest_id=bob.node, type=1, payload="once", id="same")["status"] == "delivered"
+    bob.nothing()
+
+
+# -- 3: order ---------------------------------------------------------------------------------------------------------
+
+
+@row("A38", "A71")
+def test_what_is_unacknowledged_goes_to_another_edge_in_order_before_newer(device, raw):
+    alice, older = device(), device(unique("bob"))
+    newest = raw(older.node, answers=False)
+    for number in range(30):
+        alice.send(dest_id=older.node, type=1, payload=number, reference=str(number))
+    newest.ping_after(payload=29)
+    older.nothing()
+    newest.break_off()
+    for number in range(30, 60):
+        alice.send(dest_id=older.node, type=1, payload=number, reference=str(number))
+    assert [older.receive()["payload"] for _ in range(60)] == list(range(60))
+    statuses = [alice.wait_for(type=CONFIRMATION)["status"] for _ in range(60)]
+    assert set(statuses) == {"delivered"}
+
+
+@row("A38", "A71")
+@pytest.mark.parametrize("clean", [True, False], ids=["closed", "broken"])
+def test_what_is_unacknowledged_goes_to_the_inbox_in_order(server, device, raw, clean):
+    from lib.raw import CLOSE, frame
+
+    alice, bob = device(), raw(unique("bob"), answers=False)
+    for number in range(10):
+        alice.send(dest_id=bob.node, type=1, payload=number, reference=str(number))
+    bob.ping_after(payload=9)
+    if clean:
+        bob.write(frame(CLOSE, b"\x03\xe8"))
+    bob.break_off()
+    for _ in range(10):
+        assert alice.wait_for(type=CONFIRMATION)["status"] == "stored"
+    assert [m["payload"] for m in server.inbox(bob.node)["messages"]] == list(range(10))
+
+
+@row("A67", "A71")
+def test_a_session_message_goes_to_the_inbox_of_its_own_receiver(server, device, raw):
+    owner, bob, mute = device(), device(), raw(unique("mute"), answers=False)
+    room = unique("room")
+    server.ok(
+        "POST",
+        "/v1/sessions",
+        201,
+        key=server.app(),
+        json={"session_id": room, "members": [[owner.node], [bob.node], [mute.node]]},
+    )
+    owner.send(dest_session_id=room, type=1, payload="to all", reference="r")
+    bob.expect(payload="to all")
+    mute.ping_after(payload="to all")
+    mute.break_off()
+    done = owner.wait_for(type=CONFIRMATION)
+    assert (done["status"], done["delivered"], done["stored"]) == ("stored", 1, 1)
+    assert [m["payload"] for m in server.inbox(mute.node)["messages"]] == ["to all"]
+    assert server.inbox(bob.node)["messages"] == []
+
+
+def test_the_inbox_is_replayed_before_anything_newer(device):
+    alice, node = device(), unique("bob")
+    for number in range(100):
+        alice.send(dest_id=node, type=1, payload=number, reference=str(number))
+    for _ in range(100):
+        alice.wait_for(type=CONFIRMATION)
+    stop = threading.Event()
+
+    def go_on():
+        number = 100
+        while not stop.is_set() and number < 3000:
+            alice.send(dest_id=node, type=1, payload=number)
+            number += 1
+
+    writer = threading.Thread(target=go_on)
+    writer.start()
+    bob = device(node, inbox="auto")
+    got = [bob.receive() for _ in range(400)]
+    stop.set()
+    writer.join()
+    assert [f["payload"] for f in got] == list(range(400))
+    assert [f["seq"] for f in got[:100]] == list(range(1, 101))
+
+
+def test_order_and_completeness_over_many_breaks(server, device):
+    """A receiver that loses its connection again and again: each message is first received in order, and none is lost."""
+    alice, node, total = device(), unique("bob"), 3000
+    server.offer(node)
+
+    def write():
+        for number in range(total):
+            alice.send(dest_id=node, type=1, payload=number)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    met, order, breaks = set(), [], 0
+    while len(met) < total:
+        bob = Device(server, node, inbox="auto")
+        for _ in range(250):
+            try:
+                number = bob.receive()["payload"]
+            except TimeoutError:
+                break
+            if number not in met:
+                met.add(number)
+                order.append(number)
+            if len(met) == total:
+                break
+        bob.break_off()
+        breaks += 1
+        assert breaks < 200, f"{len(met)} of {total} after {breaks} connections"
+    writer.join()
+    assert order == list(range(total))
+    assert breaks >= 3
+
+
+# -- 4: bounded queues ------------------------------------------------------------------------------------------------
+
+
+@row("A72")
+def test_a_reader_that_does_not_read_harms_nobody_and_loses_nothing(server, device, raw):
+    alice, bob = device(), device()
+    mute = raw(unique("mute"), answers=False, receive_buffer=4096)
+    total = 60
+    for number in range(total):
+        alice.send(dest_id=mute.node, type=1, payload=[number, "x" * 100_000], reference=str(number))
+        alice.send(dest_id=bob.node, type=1, payload=number)
+    assert [bob.receive()["payload"] for _ in range(total)] == list(range(total)), "the other receiver has all at once"
+    until(lambda: server.metric("sparkmesh_diverted_total", reason="overflow") > 0, limit=30)
+    assert server.metric("sparkmesh_queue_bytes") < 4_000_000, "what it does not take is not kept in memory"
+    mute.break_off()
+    for _ in range(total):
+        assert alice.wait_for(limit=30, type=CONFIRMATION)["status"] in ("delivered", "stored")
+    back = device(mute.node, inbox="auto")
+    assert [back.receive()["payload"][0] for _ in range(total)] == list(range(total))
+
+
+def test_fast_that_overflows_is_dropped_and_counted(server, device, raw):
+    alice, mute = device(), raw(unique("mute"), answers=False, receive_buffer=4096)
+    before = server.metric("sparkmesh_envelopes_total", feature="fast", outcome="dropped")
+    for number in range(200):
+        alice.send(dest_id=mute.node, type=0, payload="x" * 100_000, reference=str(number))
+    statuses = [alice.wait_for(type=CONFIRMATION, reference=str(number))["status"] for number in range(150, 200)]
+    assert "dropped" in statuses
+    assert server.metric("sparkmesh_envelopes_total", feature="fast", outcome="dropped") > before
+    assert server.inbox(mute.node)["messages"] == []
+
+
+def test_an_empty_queue_takes_one_message_of_any_allowed_size(device):
+    alice, bob = device(), device()
+    big = "x" * 999_000
+    assert alice.confirmed(dest_id=bob.node, type=1, payload=big)["status"] == "delivered"
+    assert bob.receive()["payload"] == big
+
+
+# -- expiry and replacement -------------------------------------------------------------------------------------------
+
+
+def test_ttl(server, device):
+    alice, bob = device(), unique("bob")
+    assert alice.confirmed(dest_id=bob, type=1, payload="soon gone", ttl_ms=400)["status"] == "stored"
+    alice.confirmed(dest_id=bob, type=1, payload="stays", ttl_ms=3_600_000)
+    until(lambda: [m["payload"] for m in server.inbox(bob)["messages"]] == ["stays"])
+    there = device(bob, inbox="auto")
+    there.expect(payload="stays")
+    there.nothing()
+    assert alice.confirmed(dest_id=bob, type=1, payload="now", ttl_ms=60_000)["status"] == "delivered"
+    there.expect(payload="now", ttl_ms=60_000)
+
+
+def test_collapse_key(server, device):
+    alice, other, bob = device(), device(), unique("bob")
+    alice.confirmed(dest_id=bob, type=1, payload="before")
+    for number in range(4):
+        alice.confirmed(dest_id=bob, type=1, payload=number, collapse_key="score")
+    alice.confirmed(dest_id=bob, type=1, payload="another key", collapse_key="mood")
+    other.confirmed(dest_id=bob, type=1, payload="another sender", collapse_key="score")
+    assert [m["payload"] for m in server.inbox(bob)["messages"]] == ["before", 3, "another key", "another sender"]
+    there = device(bob, inbox="auto")
+    assert [there.receive()["payload"] for _ in range(4)] == ["before", 3, "another key", "another sender"]
+    for number in range(3):
+        alice.confirmed(dest_id=bob, type=1, payload=number, collapse_key="score")
+    assert [there.receive()["payload"] for _ in range(3)] == [0, 1, 2], "who is there gets each"
+
+
+# -- when nothing can be written --------------------------------------------------------------------------------------
+
+
+def test_a_full_disk(make_server):
+    """The disk is "full" by a file size limit of 0 on the running process: every write to a file fails."""
+    import resource
+
+    server = make_server()
+    alice, bob = Device(server, "alice"), Device(server, "bob")
+    server.offer("away")
+    alice.confirmed(dest_id="away", type=1, payload="while there was room")
+    unlimited = resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, (0, unlimited[1]))
+    alice.send(dest_id="away", type=1, payload="x", reference="r", id="lost?")
+    told = alice.wait_for(type=ERROR)
+    assert (told["code"], told["id"]) == ("unavailable", "lost?")
+    assert [f["type"] for f in alice.fence()] == [], "no confirmation, and no notice that it was stored"
+    answer = server.get("/readyz")
+    assert (answer.status_code, answer.json()["reasons"]) == (503, ["store"])
+    assert alice.confirmed(dest_id="bob", type=1, payload="live")["status"] == "delivered"
+    bob.expect(payload="live")
+    refused = server.post("/v1/sessions", key=alice.key)
+    assert refused.status_code == 503 and "Retry-After" in refused.headers
+    assert server.metric("sparkmesh_store_failures_total") >= 1
+    resource.prlimit(server.process.pid, resource.RLIMIT_FSIZE, unlimited)
+    until(lambda: server.get("/readyz").status_code == 200, limit=30)
+    assert alice.confirmed(dest_id="away", type=1, payload="room again")["status"] == "stored"
+    server.restart()
+    assert [m["payload"] for m in server.inbox("away")["messages"]] == ["while there was room", "room again"]
+
+
+def test_a_data_directory_in_use(make_server):
+    import subprocess
+
+    from lib.server import clean_environment
+
+    server = make_server()
+    second = subprocess.run(
+        server.command(), capture_output=True, text=True, timeout=60, env=clean_environment(), check=False
+    )
+    assert second.returncode not in (0, 101)
+    assert str(server.data) in second.stderr, second.stderr
+    assert "panicked" not in second.stderr
+    assert server.get("/healthz").status_code == 200
+
+
+def test_a_damaged_store_is_moved_aside_and_starts_a_new_epoch(make_server):
+    server = make_server()
+    alice = Device(server, "alice")
+    alice.confirmed(dest_id="bob", type=1, payload="before")
+    before = server.inbox("bob")
+    identity = server.node_id
+    server.kill()
+    files = [path for path in server.data.rglob("*") if path.is_file() and path.stat().st_size > 4096]
+    assert files
+    for path in files:
+        path.write_bytes(b"\xa5" * path.stat().st_size)
+    server.start()
+    assert server.node_id == identity, "the store is damaged, not the identity"
+    assert server.metric("sparkmesh_store_moved_aside_total") == 1
+    assert "damaged" in server.log()
+    after = server.inbox("bob")
+    assert after["messages"] == []
+    assert after["epoch"] != before["epoch"], "clients see that they must not trust their numbers"
+    alice = Device(server, "alice")
+    assert alice.confirmed(dest_id="bob", type=1, payload="after")["status"] == "stored"
+
+
+def test_a_slow_edge_does_not_hold_up_the_other_edges_of_its_sender(device, raw):
+    """One class-level send lock held up everybody in the original (A72)."""
+    alice, mute, bob = device(), raw(unique("mute"), answers=False, receive_buffer=4096), device()
+    for _ in range(40):
+        alice.send(dest_id=mute.node, type=1, payload="x" * 100_000)
+    assert alice.confirmed(dest_id=bob.node, type=1, payload="quick")["status"] == "delivered"
+
+
+def test_offline_notice_comes_when_the_edge_breaks_unacknowledged(device, raw):
+    alice, bob = device(), raw(unique("bob"), answers=False)
+    alice.send(dest_id=bob.node, type=1, payload="x", id="n1")
+    bob.ping_after(payload="x")
+    bob.break_off()
+    alice.wait_for(type=USER_OFFLINE, src_id=bob.node, id="n1")
+
+
+def test_a_raw_close_is_answered(raw):
+    from lib.raw import CLOSE, frame
+
+    bob = raw(unique("bob"))
+    bob.write(frame(CLOSE, b"\x03\xe8bye"))
+    with pytest.raises(Closed) as end:
+        bob.receive()
+    assert end.value.code in (1000, 1005)
