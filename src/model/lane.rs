@@ -259,6 +259,9 @@ impl<T> Lane<T> {
     }
 
     fn offer_reliable(&mut self, item: Item<T>, now: Millis, out: &mut Effects<T>) {
+        if let Some(at) = self.newest_moving() {
+            self.take_over(at, now, out);
+        }
         let why = match self.newest_moving() {
             None if self.edges.is_empty() => Why::Absent,
             None => Why::Stalled,
@@ -339,6 +342,7 @@ impl<T> Lane<T> {
             }
             self.settle(item, Outcome::Dropped, out);
         }
+        self.pump(out);
         untracked
     }
 
@@ -353,12 +357,15 @@ impl<T> Lane<T> {
     pub fn pong(&mut self, connection: ConnectionId, counter: u64, now: Millis, out: &mut Effects<T>) {
         let Some(at) = self.at(connection) else { return };
         let edge = &mut self.edges[at];
-        let acked = edge.outbox.pong(counter, edge.options.acks, now);
-        if edge.outbox.wants_ping(edge.options.acks) {
+        let acks = edge.options.acks;
+        let Some(acked) = edge.outbox.pong(counter, acks, now) else { return };
+        if edge.outbox.wants_ping(acks) {
             out.push(Effect::Wake(connection));
         }
-        if let Some(acked) = acked {
-            self.acknowledged(at, acked, out);
+        let moves = acks == Acks::Transport || !edge.outbox.has_ghosts();
+        self.acknowledged(at, acked, now, out);
+        if moves {
+            self.resume(at, now, out);
         }
     }
 
@@ -373,7 +380,7 @@ impl<T> Lane<T> {
     ) {
         if let Some(at) = self.at(connection) {
             let acked = self.edges[at].outbox.ack(sender, id, now);
-            self.acknowledged(at, acked, out);
+            self.acknowledged(at, acked, now, out);
         }
     }
 
@@ -381,16 +388,13 @@ impl<T> Lane<T> {
     pub fn ack_to(&mut self, seq: Seq, now: Millis, out: &mut Effects<T>) {
         for at in 0..self.edges.len() {
             let acked = self.edges[at].outbox.ack_to(seq, now);
-            self.acknowledged(at, acked, out);
+            self.acknowledged(at, acked, now, out);
         }
     }
 
-    fn acknowledged(&mut self, at: usize, acked: Acked<T>, out: &mut Effects<T>) {
+    fn acknowledged(&mut self, at: usize, acked: Acked<T>, now: Millis, out: &mut Effects<T>) {
         if acked.items.is_empty() && acked.ghosts.is_empty() {
             return;
-        }
-        if self.edges[at].pace == Pace::Stalled {
-            self.edges[at].pace = Pace::Moving;
         }
         for ghost in acked.ghosts {
             match ghost.seq {
@@ -407,7 +411,31 @@ impl<T> Lane<T> {
             }
             self.settle(item, Outcome::Delivered, out);
         }
+        self.resume(at, now, out);
         self.pump(out);
+    }
+
+    /// A stalled edge moves again. If it is the newest that does, it takes over what older ones have not acknowledged.
+    fn resume(&mut self, at: usize, now: Millis, out: &mut Effects<T>) {
+        if self.edges[at].pace != Pace::Stalled {
+            return;
+        }
+        self.edges[at].pace = Pace::Moving;
+        if self.newest_moving() == Some(at) {
+            self.take_over(at, now, out);
+        }
+        self.pump(out);
+    }
+
+    /// Only the newest moving edge may hold reliable items, or what it is sent could overtake what the others hold.
+    fn take_over(&mut self, by: usize, now: Millis, out: &mut Effects<T>) {
+        let mut older = Vec::new();
+        for at in (0..self.edges.len()).filter(|at| *at != by) {
+            if self.edges[at].outbox.holds_tracked() {
+                older.extend(self.take_back(at, out));
+            }
+        }
+        self.send_again(older, now, out);
     }
 
     /// The inbox answers one [`Effect::Append`]: its place, or `None` when it could not be stored. The inbox has told the
@@ -464,7 +492,12 @@ impl<T> Lane<T> {
         }
         let Mode::CatchUp { next, reading } = &mut self.mode else { return };
         let outdated = std::mem::replace(reading, Reading::No) == Reading::Outdated;
-        let Some(at) = newest_moving(&self.edges) else { return };
+        let Some(at) = self.newest_moving() else { return };
+        self.take_over(at, now, out);
+        let Mode::CatchUp { next, .. } = &mut self.mode else { return };
+        if generation != self.generation {
+            return self.pump(out);
+        }
         let edge = &mut self.edges[at];
         for item in items {
             *next = item.seq.map(Seq::next);
@@ -494,14 +527,27 @@ impl<T> Lane<T> {
                 Beat::Dead => out.push(Effect::Close(edge.connection, Close::SILENT)),
                 Beat::Wait => {}
             }
-            if edge.pace == Pace::Moving && edge.outbox.waited(now) >= STALL_MS {
+            if edge.pace != Pace::Stalled && edge.outbox.waited(now) >= STALL_MS {
                 self.stall(at, now, out);
             }
+            self.probe(at, out);
+        }
+    }
+
+    /// A stalled edge that has nothing left to acknowledge is asked for a sign of life, or it would never move again.
+    fn probe(&mut self, at: usize, out: &mut Effects<T>) {
+        let edge = &mut self.edges[at];
+        let open = edge.options.acks == Acks::Application && edge.outbox.has_ghosts();
+        if edge.pace == Pace::Stalled && !open && !edge.outbox.is_pinged() {
+            edge.outbox.ping(self.ping);
+            out.push(Effect::Wake(edge.connection));
         }
     }
 
     fn stall(&mut self, at: usize, now: Millis, out: &mut Effects<T>) {
-        self.edges[at].pace = Pace::Stalled;
+        if self.edges[at].pace == Pace::Moving {
+            self.edges[at].pace = Pace::Stalled;
+        }
         if self.newest_moving().is_some() {
             let items = self.take_back(at, out);
             self.send_again(items, now, out);
@@ -564,6 +610,15 @@ impl<T> Lane<T> {
         let outbox = &mut self.edges[at].outbox;
         let lowest = outbox.exorcise().into_iter().chain(outbox.lowest_open()).min();
         self.rewind_to(lowest);
+    }
+
+    /// What edges other than `at` were written and never acknowledged is read again for this one; their acknowledgement
+    /// would come too late to spare that.
+    fn exorcise_others(&mut self, at: usize) {
+        for other in (0..self.edges.len()).filter(|other| *other != at) {
+            let lowest = self.edges[other].outbox.exorcise();
+            self.rewind_to(lowest);
+        }
     }
 
     fn rewind_to(&mut self, lowest: Option<Seq>) {
@@ -647,8 +702,10 @@ impl<T> Lane<T> {
 
     /// Reads on, if the lane catches up and the newest edge has room and has acknowledged what went astray.
     fn pump(&mut self, out: &mut Effects<T>) {
+        let Mode::CatchUp { next: Some(_), .. } = self.mode else { return };
+        let Some(at) = self.newest_moving() else { return };
+        self.exorcise_others(at);
         let Mode::CatchUp { next: Some(next), reading } = &mut self.mode else { return };
-        let Some(at) = newest_moving(&self.edges) else { return };
         let outbox = &self.edges[at].outbox;
         let room = outbox.replay_room();
         if *reading != Reading::No || room == 0 || outbox.has_ghosts() {

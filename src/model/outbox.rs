@@ -329,12 +329,13 @@ impl<T> Outbox<T> {
         acks == Acks::Transport && self.pings.is_empty() && !(self.unacked.is_empty() && self.ghosts.is_empty())
     }
 
-    /// A pong came back. `None`: the counter was never sent, or is behind us; it is only a sign of life.
+    /// A pong came back. `None`: the counter was never sent, or is behind us; it is only a sign of life. Settles nothing
+    /// where the application acknowledges.
     pub fn pong(&mut self, counter: u64, acks: Acks, now: Millis) -> Option<Acked<T>> {
         let at = self.pings.iter().position(|ping| ping.counter == counter)?;
         let covers = self.pings.drain(..=at).next_back().map_or(0, |ping| ping.covers);
         if acks == Acks::Application {
-            return None;
+            return Some(Acked { items: Vec::new(), ghosts: Vec::new() });
         }
         let count = self.unacked.partition_point(|(written, _)| *written <= covers);
         let items = self.unacked.drain(..count).map(|(_, item)| item).collect();
@@ -455,6 +456,16 @@ impl<T> Outbox<T> {
     /// The lowest place in the inbox of what is not acknowledged.
     pub fn lowest_open(&self) -> Option<Seq> {
         self.unacked.iter().filter_map(|(_, item)| item.seq).chain(self.lowest_waiting()).min()
+    }
+
+    /// A ping is under way.
+    pub fn is_pinged(&self) -> bool {
+        !self.pings.is_empty()
+    }
+
+    /// Whether something that must be acknowledged is here.
+    pub fn holds_tracked(&self) -> bool {
+        self.waiting_since.is_some()
     }
 
     pub fn has_ghosts(&self) -> bool {
