@@ -278,14 +278,17 @@ impl<T> Lane<T> {
     }
 
     fn offer_fast(&mut self, item: Item<T>, now: Millis, out: &mut Effects<T>) {
-        let newest = self.newest_moving().or_else(|| self.edges.len().checked_sub(1));
-        match newest.map(|at| &mut self.edges[at]).filter(|edge| edge.outbox.has_room(item.cost())) {
-            Some(edge) => {
+        let catches_up = matches!(self.mode, Mode::CatchUp { .. });
+        let newest = self.newest_moving().or_else(|| self.edges.iter().rposition(|edge| edge.pace == Pace::Stalled));
+        if let Some(edge) = newest.map(|at| &mut self.edges[at]) {
+            // While the lane catches up, a flood of fast ones must leave room for what is replayed.
+            let reserve = if catches_up { edge.outbox.replay_room() } else { 0 };
+            if edge.outbox.has_room(item.cost() + reserve) {
                 edge.outbox.push(item, now);
-                out.push(Effect::Wake(edge.connection));
+                return out.push(Effect::Wake(edge.connection));
             }
-            None => self.settle(item, Outcome::Dropped, out),
         }
+        self.settle(item, Outcome::Dropped, out);
     }
 
     /// A frame of the server's own for this device: to the newest edge, memory only.
@@ -386,6 +389,9 @@ impl<T> Lane<T> {
 
     /// An ACK for the inbox up to `seq`; the caller trims the inbox itself.
     pub fn ack_to(&mut self, seq: Seq, now: Millis, out: &mut Effects<T>) {
+        if let Mode::CatchUp { next: Some(next), .. } = &mut self.mode {
+            *next = seq.next().max(*next);
+        }
         for at in 0..self.edges.len() {
             let acked = self.edges[at].outbox.ack_to(seq, now);
             self.acknowledged(at, acked, now, out);
@@ -399,7 +405,7 @@ impl<T> Lane<T> {
         for ghost in acked.ghosts {
             match ghost.seq {
                 Some(seq) => {
-                    self.skip_to(seq.next());
+                    self.skip(seq);
                     out.push(Effect::Remove(seq));
                 }
                 None => self.laid.push(ghost.keep().clone()),
@@ -447,15 +453,16 @@ impl<T> Lane<T> {
         }
         let laid = self.laid.iter().position(|of| Arc::ptr_eq(of, keep)).map(|at| self.laid.swap_remove(at)).is_some();
         match seq {
-            Some(seq) if !self.edges.is_empty() => {
-                self.edges.iter_mut().any(|edge| edge.outbox.name_ghost(keep, seq));
-                self.stored(seq);
+            Some(seq) => {
+                if self.is_attached() {
+                    self.edges.iter_mut().any(|edge| edge.outbox.name_ghost(keep, seq));
+                    self.stored(seq);
+                }
                 if laid {
-                    self.skip_to(seq.next());
+                    self.skip(seq);
                     out.push(Effect::Remove(seq));
                 }
             }
-            Some(_) => {}
             None => self.edges.iter_mut().for_each(|edge| edge.outbox.drop_ghost(keep)),
         }
         if self.appending == 0 && matches!(self.mode, Mode::CatchUp { next: None, .. }) {
@@ -499,18 +506,33 @@ impl<T> Lane<T> {
             return self.pump(out);
         }
         let edge = &mut self.edges[at];
+        let mut whole = true;
+        let mut pushed = false;
         for item in items {
-            *next = item.seq.map(Seq::next);
+            let Some(seq) = item.seq.filter(|seq| next.is_some_and(|next| *seq >= next)) else { continue };
+            // The first was asked for when there was room, and not to take it would be to ask for it again at once.
+            if pushed && !edge.outbox.has_room_for_replay(item.cost()) {
+                whole = false;
+                break;
+            }
+            *next = Some(seq.next());
+            if item.key.is_some_and(|key| self.seen.fate(key) == Some(Fate::Settled(Outcome::Delivered))) {
+                // The device has it from another time it was sent.
+                out.push(Effect::Remove(seq));
+                continue;
+            }
             if let Some(key) = item.key {
                 self.seen.insert(key, now);
             }
             edge.outbox.push(item, now);
+            pushed = true;
         }
         out.push(Effect::Wake(edge.connection));
-        if end == End::Reached && !outdated && self.appending == 0 {
-            self.mode = Mode::Live;
-        } else {
-            self.pump(out);
+        match end {
+            End::Reached if whole && !outdated && self.appending == 0 => self.mode = Mode::Live,
+            // The answer of the append will tell where to read on.
+            End::Reached if whole && !outdated => {}
+            _ => self.pump(out),
         }
     }
 
@@ -598,10 +620,13 @@ impl<T> Lane<T> {
         self.generation += 1;
     }
 
-    /// What was acknowledged late need not be read.
-    fn skip_to(&mut self, seq: Seq) {
-        if let Mode::CatchUp { next: Some(next), .. } = &mut self.mode {
-            *next = seq.max(*next);
+    /// What was acknowledged late need not be read. Only the very next place is skipped: what is before `seq` may have
+    /// been sent to nobody.
+    fn skip(&mut self, seq: Seq) {
+        if let Mode::CatchUp { next: Some(next), .. } = &mut self.mode
+            && *next == seq
+        {
+            *next = seq.next();
         }
     }
 
