@@ -259,6 +259,9 @@ impl<T> Lane<T> {
     }
 
     fn offer_reliable(&mut self, item: Item<T>, now: Millis, out: &mut Effects<T>) {
+        if let Some(at) = self.newest_moving() {
+            self.take_over(at, now, out);
+        }
         let why = match self.newest_moving() {
             None if self.edges.is_empty() => Why::Absent,
             None => Why::Stalled,
@@ -275,14 +278,17 @@ impl<T> Lane<T> {
     }
 
     fn offer_fast(&mut self, item: Item<T>, now: Millis, out: &mut Effects<T>) {
-        let newest = self.newest_moving().or_else(|| self.edges.len().checked_sub(1));
-        match newest.map(|at| &mut self.edges[at]).filter(|edge| edge.outbox.has_room(item.cost())) {
-            Some(edge) => {
+        let catches_up = matches!(self.mode, Mode::CatchUp { .. });
+        let newest = self.newest_moving().or_else(|| self.edges.iter().rposition(|edge| edge.pace == Pace::Stalled));
+        if let Some(edge) = newest.map(|at| &mut self.edges[at]) {
+            // While the lane catches up, a flood of fast ones must leave room for what is replayed.
+            let reserve = if catches_up { edge.outbox.replay_room() } else { 0 };
+            if edge.outbox.has_room(item.cost() + reserve) {
                 edge.outbox.push(item, now);
-                out.push(Effect::Wake(edge.connection));
+                return out.push(Effect::Wake(edge.connection));
             }
-            None => self.settle(item, Outcome::Dropped, out),
         }
+        self.settle(item, Outcome::Dropped, out);
     }
 
     /// A frame of the server's own for this device: to the newest edge, memory only.
@@ -351,6 +357,7 @@ impl<T> Lane<T> {
             }
             self.settle(item, Outcome::Dropped, out);
         }
+        self.pump(out);
         untracked
     }
 
@@ -365,12 +372,15 @@ impl<T> Lane<T> {
     pub fn pong(&mut self, connection: ConnectionId, counter: u64, now: Millis, out: &mut Effects<T>) {
         let Some(at) = self.at(connection) else { return };
         let edge = &mut self.edges[at];
-        let acked = edge.outbox.pong(counter, edge.options.acks, now);
-        if edge.outbox.wants_ping(edge.options.acks) {
+        let acks = edge.options.acks;
+        let Some(acked) = edge.outbox.pong(counter, acks, now) else { return };
+        if edge.outbox.wants_ping(acks) {
             out.push(Effect::Wake(connection));
         }
-        if let Some(acked) = acked {
-            self.acknowledged(at, acked, out);
+        let moves = acks == Acks::Transport || !edge.outbox.has_ghosts();
+        self.acknowledged(at, acked, now, out);
+        if moves {
+            self.resume(at, now, out);
         }
     }
 
@@ -385,29 +395,29 @@ impl<T> Lane<T> {
     ) {
         if let Some(at) = self.at(connection) {
             let acked = self.edges[at].outbox.ack(sender, id, now);
-            self.acknowledged(at, acked, out);
+            self.acknowledged(at, acked, now, out);
         }
     }
 
     /// An ACK for the inbox up to `seq`; the caller trims the inbox itself.
     pub fn ack_to(&mut self, seq: Seq, now: Millis, out: &mut Effects<T>) {
+        if let Mode::CatchUp { next: Some(next), .. } = &mut self.mode {
+            *next = seq.next().max(*next);
+        }
         for at in 0..self.edges.len() {
             let acked = self.edges[at].outbox.ack_to(seq, now);
-            self.acknowledged(at, acked, out);
+            self.acknowledged(at, acked, now, out);
         }
     }
 
-    fn acknowledged(&mut self, at: usize, acked: Acked<T>, out: &mut Effects<T>) {
+    fn acknowledged(&mut self, at: usize, acked: Acked<T>, now: Millis, out: &mut Effects<T>) {
         if acked.items.is_empty() && acked.ghosts.is_empty() {
             return;
-        }
-        if self.edges[at].pace == Pace::Stalled {
-            self.edges[at].pace = Pace::Moving;
         }
         for ghost in acked.ghosts {
             match ghost.seq {
                 Some(seq) => {
-                    self.skip_to(seq.next());
+                    self.skip(seq);
                     out.push(Effect::Remove(seq));
                 }
                 None => self.laid.push(ghost.keep().clone()),
@@ -419,7 +429,31 @@ impl<T> Lane<T> {
             }
             self.settle(item, Outcome::Delivered, out);
         }
+        self.resume(at, now, out);
         self.pump(out);
+    }
+
+    /// A stalled edge moves again. If it is the newest that does, it takes over what older ones have not acknowledged.
+    fn resume(&mut self, at: usize, now: Millis, out: &mut Effects<T>) {
+        if self.edges[at].pace != Pace::Stalled {
+            return;
+        }
+        self.edges[at].pace = Pace::Moving;
+        if self.newest_moving() == Some(at) {
+            self.take_over(at, now, out);
+        }
+        self.pump(out);
+    }
+
+    /// Only the newest moving edge may hold reliable items, or what it is sent could overtake what the others hold.
+    fn take_over(&mut self, by: usize, now: Millis, out: &mut Effects<T>) {
+        let mut older = Vec::new();
+        for at in (0..self.edges.len()).filter(|at| *at != by) {
+            if self.edges[at].outbox.holds_tracked() {
+                older.extend(self.take_back(at, out));
+            }
+        }
+        self.send_again(older, now, out);
     }
 
     /// The inbox answers one [`Effect::Append`]: its place, or `None` when it could not be stored. The inbox has told the
@@ -431,15 +465,16 @@ impl<T> Lane<T> {
         }
         let laid = self.laid.iter().position(|of| Arc::ptr_eq(of, keep)).map(|at| self.laid.swap_remove(at)).is_some();
         match seq {
-            Some(seq) if !self.edges.is_empty() => {
-                self.edges.iter_mut().any(|edge| edge.outbox.name_ghost(keep, seq));
-                self.stored(seq);
+            Some(seq) => {
+                if self.is_attached() {
+                    self.edges.iter_mut().any(|edge| edge.outbox.name_ghost(keep, seq));
+                    self.stored(seq);
+                }
                 if laid {
-                    self.skip_to(seq.next());
+                    self.skip(seq);
                     out.push(Effect::Remove(seq));
                 }
             }
-            Some(_) => {}
             None => self.edges.iter_mut().for_each(|edge| edge.outbox.drop_ghost(keep)),
         }
         if self.appending == 0 && matches!(self.mode, Mode::CatchUp { next: None, .. }) {
@@ -476,20 +511,40 @@ impl<T> Lane<T> {
         }
         let Mode::CatchUp { next, reading } = &mut self.mode else { return };
         let outdated = std::mem::replace(reading, Reading::No) == Reading::Outdated;
-        let Some(at) = newest_moving(&self.edges) else { return };
+        let Some(at) = self.newest_moving() else { return };
+        self.take_over(at, now, out);
+        let Mode::CatchUp { next, .. } = &mut self.mode else { return };
+        if generation != self.generation {
+            return self.pump(out);
+        }
         let edge = &mut self.edges[at];
+        let mut whole = true;
+        let mut pushed = false;
         for item in items {
-            *next = item.seq.map(Seq::next);
+            let Some(seq) = item.seq.filter(|seq| next.is_some_and(|next| *seq >= next)) else { continue };
+            // The first was asked for when there was room, and not to take it would be to ask for it again at once.
+            if pushed && !edge.outbox.has_room_for_replay(item.cost()) {
+                whole = false;
+                break;
+            }
+            *next = Some(seq.next());
+            if item.key.is_some_and(|key| self.seen.fate(key) == Some(Fate::Settled(Outcome::Delivered))) {
+                // The device has it from another time it was sent.
+                out.push(Effect::Remove(seq));
+                continue;
+            }
             if let Some(key) = item.key {
                 self.seen.insert(key, now);
             }
             edge.outbox.push(item, now);
+            pushed = true;
         }
         out.push(Effect::Wake(edge.connection));
-        if end == End::Reached && !outdated && self.appending == 0 {
-            self.mode = Mode::Live;
-        } else {
-            self.pump(out);
+        match end {
+            End::Reached if whole && !outdated && self.appending == 0 => self.mode = Mode::Live,
+            // The answer of the append will tell where to read on.
+            End::Reached if whole && !outdated => {}
+            _ => self.pump(out),
         }
     }
 
@@ -506,14 +561,27 @@ impl<T> Lane<T> {
                 Beat::Dead => out.push(Effect::Close(edge.connection, Close::SILENT)),
                 Beat::Wait => {}
             }
-            if edge.pace == Pace::Moving && edge.outbox.waited(now) >= STALL_MS {
+            if edge.pace != Pace::Stalled && edge.outbox.waited(now) >= STALL_MS {
                 self.stall(at, now, out);
             }
+            self.probe(at, out);
+        }
+    }
+
+    /// A stalled edge that has nothing left to acknowledge is asked for a sign of life, or it would never move again.
+    fn probe(&mut self, at: usize, out: &mut Effects<T>) {
+        let edge = &mut self.edges[at];
+        let open = edge.options.acks == Acks::Application && edge.outbox.has_ghosts();
+        if edge.pace == Pace::Stalled && !open && !edge.outbox.is_pinged() {
+            edge.outbox.ping(self.ping);
+            out.push(Effect::Wake(edge.connection));
         }
     }
 
     fn stall(&mut self, at: usize, now: Millis, out: &mut Effects<T>) {
-        self.edges[at].pace = Pace::Stalled;
+        if self.edges[at].pace == Pace::Moving {
+            self.edges[at].pace = Pace::Stalled;
+        }
         if self.newest_moving().is_some() {
             let items = self.take_back(at, out);
             self.send_again(items, now, out);
@@ -564,10 +632,13 @@ impl<T> Lane<T> {
         self.generation += 1;
     }
 
-    /// What was acknowledged late need not be read.
-    fn skip_to(&mut self, seq: Seq) {
-        if let Mode::CatchUp { next: Some(next), .. } = &mut self.mode {
-            *next = seq.max(*next);
+    /// What was acknowledged late need not be read. Only the very next place is skipped: what is before `seq` may have
+    /// been sent to nobody.
+    fn skip(&mut self, seq: Seq) {
+        if let Mode::CatchUp { next: Some(next), .. } = &mut self.mode
+            && *next == seq
+        {
+            *next = seq.next();
         }
     }
 
@@ -576,6 +647,15 @@ impl<T> Lane<T> {
         let outbox = &mut self.edges[at].outbox;
         let lowest = outbox.exorcise().into_iter().chain(outbox.lowest_open()).min();
         self.rewind_to(lowest);
+    }
+
+    /// What edges other than `at` were written and never acknowledged is read again for this one; their acknowledgement
+    /// would come too late to spare that.
+    fn exorcise_others(&mut self, at: usize) {
+        for other in (0..self.edges.len()).filter(|other| *other != at) {
+            let lowest = self.edges[other].outbox.exorcise();
+            self.rewind_to(lowest);
+        }
     }
 
     fn rewind_to(&mut self, lowest: Option<Seq>) {
@@ -659,8 +739,10 @@ impl<T> Lane<T> {
 
     /// Reads on, if the lane catches up and the newest edge has room and has acknowledged what went astray.
     fn pump(&mut self, out: &mut Effects<T>) {
+        let Mode::CatchUp { next: Some(_), .. } = self.mode else { return };
+        let Some(at) = self.newest_moving() else { return };
+        self.exorcise_others(at);
         let Mode::CatchUp { next: Some(next), reading } = &mut self.mode else { return };
-        let Some(at) = newest_moving(&self.edges) else { return };
         let outbox = &self.edges[at].outbox;
         let room = outbox.replay_room();
         if *reading != Reading::No || room == 0 || outbox.has_ghosts() {

@@ -76,6 +76,11 @@ impl<T> Item<T> {
         self.encoded.frame().len() + ITEM_OVERHEAD
     }
 
+    /// Its cost, if it came from the inbox.
+    fn replayed(&self) -> usize {
+        self.seq.map_or(0, |_| self.cost())
+    }
+
     /// Nobody but its outbox has it.
     fn is_unstored(&self) -> bool {
         self.class == Class::Reliable && self.seq.is_none()
@@ -135,6 +140,8 @@ pub struct Outbox<T> {
     written: u64,
     bytes: usize,
     limit: usize,
+    /// Of `bytes`, those of items that came from the inbox.
+    replayed: usize,
     /// How many reliable items here are not in the inbox.
     unstored: usize,
     /// Since when something tracked has waited without progress.
@@ -175,6 +182,7 @@ impl<T> Outbox<T> {
             written: 0,
             bytes: 0,
             limit,
+            replayed: 0,
             unstored: 0,
             waiting_since: None,
             ending: Ending::Open,
@@ -189,9 +197,13 @@ impl<T> Outbox<T> {
         self.bytes == 0 || self.bytes + cost <= self.limit
     }
 
-    /// Room for replayed items: they fill at most half, so that live ones still fit between.
+    /// Room for replayed items: they fill at most half, and the lane leaves them that half while it catches up.
     pub fn replay_room(&self) -> usize {
-        (self.limit / 2).saturating_sub(self.bytes)
+        (self.limit / 2).saturating_sub(self.replayed)
+    }
+
+    pub fn has_room_for_replay(&self, cost: usize) -> bool {
+        cost <= self.replay_room()
     }
 
     pub fn is_idle(&self) -> bool {
@@ -207,6 +219,7 @@ impl<T> Outbox<T> {
     pub fn push(&mut self, item: Item<T>, now: Millis) {
         self.bytes += item.cost();
         self.unstored += usize::from(item.is_unstored());
+        self.replayed += item.replayed();
         if item.class != Class::Fast {
             self.waiting_since.get_or_insert(now);
         }
@@ -214,10 +227,11 @@ impl<T> Outbox<T> {
     }
 
     /// Puts a frame of the server's own behind all items. False when too much waits: the frame is not taken. Notices may
-    /// fill the outbox to twice its limit, so that one who reads slowly still learns what became of what it sent.
+    /// fill the outbox to twice its limit, room for replay included, so that one who reads slowly still learns what
+    /// became of what it sent; an empty outbox takes one of any size.
     #[must_use]
     pub fn push_notice(&mut self, frame: Bytes) -> bool {
-        if self.bytes > 0 && self.bytes + frame.len() > 2 * self.limit {
+        if self.bytes > 0 && self.bytes + self.replay_room() + frame.len() > 2 * self.limit {
             return false;
         }
         self.bytes += frame.len();
@@ -329,12 +343,13 @@ impl<T> Outbox<T> {
         acks == Acks::Transport && self.pings.is_empty() && !(self.unacked.is_empty() && self.ghosts.is_empty())
     }
 
-    /// A pong came back. `None`: the counter was never sent, or is behind us; it is only a sign of life.
+    /// A pong came back. `None`: the counter was never sent, or is behind us; it is only a sign of life. Settles nothing
+    /// where the application acknowledges.
     pub fn pong(&mut self, counter: u64, acks: Acks, now: Millis) -> Option<Acked<T>> {
         let at = self.pings.iter().position(|ping| ping.counter == counter)?;
         let covers = self.pings.drain(..=at).next_back().map_or(0, |ping| ping.covers);
         if acks == Acks::Application {
-            return None;
+            return Some(Acked { items: Vec::new(), ghosts: Vec::new() });
         }
         let count = self.unacked.partition_point(|(written, _)| *written <= covers);
         let items = self.unacked.drain(..count).map(|(_, item)| item).collect();
@@ -356,7 +371,14 @@ impl<T> Outbox<T> {
         let (items, rest): (VecDeque<_>, _) =
             std::mem::take(&mut self.unacked).into_iter().partition(|(_, item)| upto(item.seq));
         self.unacked = rest;
-        let items = items.into_iter().map(|(_, item)| item).collect();
+        let mut items: Vec<_> = items.into_iter().map(|(_, item)| item).collect();
+        // The device may have fetched what still waits here.
+        for waiting in std::mem::take(&mut self.queue) {
+            match waiting {
+                Waiting::Item(item) if upto(item.seq) => items.push(item),
+                other => self.queue.push_back(other),
+            }
+        }
         let ghosts = self.lay_ghosts(|ghost| upto(ghost.seq));
         self.progress(items, ghosts, now)
     }
@@ -382,6 +404,7 @@ impl<T> Outbox<T> {
     fn left(&mut self, item: &Item<T>) {
         self.bytes -= item.cost();
         self.unstored -= usize::from(item.is_unstored());
+        self.replayed -= item.replayed();
     }
 
     fn is_waiting(&self) -> bool {
@@ -455,6 +478,16 @@ impl<T> Outbox<T> {
     /// The lowest place in the inbox of what is not acknowledged.
     pub fn lowest_open(&self) -> Option<Seq> {
         self.unacked.iter().filter_map(|(_, item)| item.seq).chain(self.lowest_waiting()).min()
+    }
+
+    /// A ping is under way.
+    pub fn is_pinged(&self) -> bool {
+        !self.pings.is_empty()
+    }
+
+    /// Whether something that must be acknowledged is here.
+    pub fn holds_tracked(&self) -> bool {
+        self.waiting_since.is_some()
     }
 
     pub fn has_ghosts(&self) -> bool {
