@@ -15,6 +15,8 @@ use sparkmesh::store::{MAX_KEY, Order, Store, StoreError, Table, Write};
 
 #[path = "store_traps/child.rs"]
 mod child;
+#[path = "store_traps/damage.rs"]
+mod damage;
 
 /// Envelopes that a device's inbox holds in these tests: commit `n` appends number `n` and removes `n - KEPT`.
 const KEPT: u64 = 60;
@@ -270,97 +272,6 @@ fn nothing_jumps_when_it_is_opened_again() {
         store.commit(&commit(number)).unwrap();
         live = Some(store.usage().live);
     }
-}
-
-/// Changes a copy of a store's files in some way; says which.
-fn damage(store: &Path, random: &mut StdRng) -> String {
-    let mut files: Vec<_> = fs::read_dir(store.join("gen-1")).unwrap().map(|entry| entry.unwrap().path()).collect();
-    files.retain(|path| path.is_file());
-    files.push(store.join("current"));
-    files.sort();
-    // Mostly the data: it is by far the largest.
-    let data = store.join("gen-1").join("db");
-    let path = if random.random_ratio(2, 3) { &data } else { &files[random.random_range(0..files.len())] };
-    let mut bytes = fs::read(path).unwrap();
-    let at = random.random_range(0..bytes.len());
-    let end = bytes.len().min(at + random.random_range(1..200_000));
-    let what = match random.random_range(0..5) {
-        0 => {
-            bytes[at] ^= 1 << random.random_range(0..8);
-            "a bit flipped"
-        }
-        1 => {
-            bytes[at..end].fill(0);
-            "zeros"
-        }
-        2 => {
-            bytes[at..end].iter_mut().for_each(|byte| *byte = random.random());
-            "noise"
-        }
-        3 => {
-            bytes.truncate(at);
-            "cut off"
-        }
-        _ => {
-            fs::remove_file(path).unwrap();
-            return format!("{} removed", path.file_name().unwrap().display());
-        }
-    };
-    fs::write(path, bytes).unwrap();
-    format!("{what} in {} at {at}", path.file_name().unwrap().display())
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let (entry, target) = (entry.as_ref().unwrap().path(), to.join(entry.unwrap().file_name()));
-        if entry.is_dir() {
-            copy(&entry, &target);
-        } else {
-            fs::copy(entry, target).unwrap();
-        }
-    }
-}
-
-#[test]
-fn after_any_damage_all_is_there_or_the_epoch_is_new() {
-    let dir = tempfile::tempdir().unwrap();
-    let original = dir.path().join("original");
-    let last = 3 * KEPT;
-    for half in [1..=last / 2, last / 2 + 1..=last] {
-        let store = SledStore::open_with(&original, Epoch(1), small()).unwrap().store;
-        half.for_each(|number| store.commit(&commit(number)).unwrap());
-    }
-    let seed = rand::random::<u64>();
-    println!("seed {seed}");
-    let mut random = StdRng::seed_from_u64(seed);
-    let (mut whole, mut aside, mut kept) = (0, 0, 0);
-    for round in 0..60 {
-        let root = dir.path().join(round.to_string());
-        copy(&original, &root);
-        let what = damage(&root, &mut random);
-        let opened = SledStore::open_with(&root, Epoch(2), small()).unwrap();
-        println!("{what}: epoch {:?}, aside {:?}", opened.store.epoch(), opened.moved_aside.is_some());
-        if opened.store.epoch() == Epoch(1) {
-            check(&opened.store, last, last);
-            whole += 1;
-        } else if let Some(moved) = &opened.moved_aside {
-            assert!(moved.is_dir() && inbox(&opened.store).is_empty());
-            aside += 1;
-        } else {
-            assert!(inbox(&opened.store).iter().all(|(number, found)| *found == value(*number)));
-            kept += 1;
-        }
-        // Whatever was found, it is a store that works, and it stays what it is now.
-        opened.store.commit(&commit(last + 1)).unwrap();
-        let epoch = opened.store.epoch();
-        drop(opened);
-        let again = SledStore::open_with(&root, Epoch(3), small()).unwrap();
-        assert_eq!((again.store.epoch(), again.moved_aside), (epoch, None));
-        assert_eq!(again.store.get(Table::Inbox, &envelope(last + 1)).unwrap().unwrap(), value(last + 1));
-    }
-    println!("{whole} whole, {aside} moved aside, {kept} kept under a new epoch");
-    assert!(aside > 0 && kept > 0, "the damage was not damage");
 }
 
 #[test]
