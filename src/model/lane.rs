@@ -742,7 +742,7 @@ impl<T> Lane<T> {
 
     fn settle(&mut self, item: Item<T>, outcome: Outcome, out: &mut Effects<T>) {
         out.push(Effect::Count { class: item.class, outcome });
-        if let Some(key) = item.key {
+        if let Some(key) = item.key.filter(|_| item.class == Class::Reliable) {
             self.seen.settle(key, outcome);
         }
         self.settle_repeat(item, outcome, out);
