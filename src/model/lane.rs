@@ -25,6 +25,9 @@ use super::seen::{Fate, Key, Seen};
 /// Without progress for this long, what an edge has not acknowledged goes another way, in milliseconds.
 pub const STALL_MS: u64 = 10_000;
 
+/// Most repetitions of one envelope that wait for its outcome; who repeats it more often is told that it failed.
+pub const MAX_REPEATS: usize = 16;
+
 /// What an edge is told to do with the inbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Replay {
@@ -229,6 +232,8 @@ impl<T> Lane<T> {
     /// One envelope for this device.
     pub fn offer(&mut self, mut item: Item<T>, now: Millis, out: &mut Effects<T>) {
         if item.expires.is_some_and(|at| at <= now) {
+            // Nothing is learnt about its like, which may have come in time.
+            item.key = None;
             return self.settle(item, Outcome::Dropped, out);
         }
         if let Some(key) = item.key.filter(|_| item.class == Class::Reliable) {
@@ -242,6 +247,9 @@ impl<T> Lane<T> {
                     let waiting = self.edges.iter_mut().find_map(|edge| edge.outbox.find(key));
                     if let Some(first) = waiting {
                         out.push(Effect::Duplicate);
+                        if first.repeats.len() >= MAX_REPEATS {
+                            return self.settle_repeat(item, Outcome::Failed, out);
+                        }
                         first.repeats.extend(item.ticket);
                         return;
                     }
@@ -293,7 +301,7 @@ impl<T> Lane<T> {
 
     /// A frame of the server's own for this device: to the newest edge, memory only.
     pub fn notify(&mut self, frame: &Encoded, out: &mut Effects<T>) -> Delivery {
-        let newest = self.newest_moving().or_else(|| self.edges.len().checked_sub(1));
+        let newest = self.newest_moving().or_else(|| self.edges.iter().rposition(|edge| !edge.outbox.has_ended()));
         let Some(edge) = newest.map(|at| &mut self.edges[at]) else { return Delivery::Refused };
         if !edge.outbox.push_notice(frame.frame().clone()) {
             return Delivery::Refused;

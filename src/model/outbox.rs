@@ -2,8 +2,9 @@
 //!
 //! Owns order, bytes and acknowledgement. Invariants:
 //! - items leave in the order in which they came; control frames go before all of them;
-//! - the bytes of waiting, written-but-unacknowledged and control frames together stay under the limit, but an empty
-//!   outbox takes one item of any size;
+//! - the bytes of items that wait or are written and not acknowledged stay under the limit, but an empty outbox takes one
+//!   item of any size, and half of it one replayed item; notices may fill it to twice the limit, and control frames have
+//!   as much again for themselves. What a hand-over brings was bounded where it came from;
 //! - after tracked items a ping with a fresh counter is written; its pong acknowledges all that was written before it
 //!   (DESIGN 5, promise 5). One such ping is under way at a time, so acknowledging costs one small frame a round trip.
 //!
@@ -250,10 +251,13 @@ impl<T> Outbox<T> {
         matches!(self.ending, Ending::Closed)
     }
 
-    /// Puts a frame before all items. False when too many wait: the frame is not taken.
+    /// Puts a frame before all items. False when too many wait, or when those that wait would exceed the limit by
+    /// themselves: the frame is not taken.
     #[must_use]
     pub fn push_control(&mut self, frame: Bytes) -> bool {
-        if self.control.len() >= MAX_CONTROL {
+        let waiting: usize = self.control.iter().map(Bytes::len).sum();
+        let room = self.control.is_empty() || waiting + frame.len() <= self.limit;
+        if self.control.len() >= MAX_CONTROL || !room || self.has_ended() {
             return false;
         }
         self.bytes += frame.len();
@@ -493,14 +497,14 @@ impl<T> Outbox<T> {
         !self.ghosts.is_empty()
     }
 
-    /// The item with this key, if it waits here or is unacknowledged.
+    /// The reliable item with this key, if it waits here or is unacknowledged.
     pub fn find(&mut self, key: Key) -> Option<&mut Item<T>> {
         let unacked = self.unacked.iter_mut().map(|(_, item)| item);
         let waiting = self.queue.iter_mut().filter_map(|waiting| match waiting {
             Waiting::Item(item) => Some(item),
             Waiting::Notice(_) => None,
         });
-        unacked.chain(waiting).find(|item| item.key == Some(key))
+        unacked.chain(waiting).find(|item| item.key == Some(key) && item.class == Class::Reliable)
     }
 }
 
