@@ -412,10 +412,7 @@ impl<T> Lane<T> {
         }
         for ghost in acked.ghosts {
             match ghost.seq {
-                Some(seq) => {
-                    self.skip(seq);
-                    out.push(Effect::Remove(seq));
-                }
+                Some(seq) => out.push(Effect::Remove(seq)),
                 None => self.laid.push(ghost.keep().clone()),
             }
         }
@@ -467,7 +464,6 @@ impl<T> Lane<T> {
                     self.stored(seq);
                 }
                 if laid {
-                    self.skip(seq);
                     out.push(Effect::Remove(seq));
                 }
             }
@@ -628,16 +624,6 @@ impl<T> Lane<T> {
         self.generation += 1;
     }
 
-    /// What was acknowledged late need not be read. Only the very next place is skipped: what is before `seq` may have
-    /// been sent to nobody.
-    fn skip(&mut self, seq: Seq) {
-        if let Mode::CatchUp { next: Some(next), .. } = &mut self.mode
-            && *next == seq
-        {
-            *next = seq.next();
-        }
-    }
-
     /// Nothing of edge `at` is acknowledged any more: what it has from the inbox is read again.
     fn rewind(&mut self, at: usize) {
         let outbox = &mut self.edges[at].outbox;
@@ -710,7 +696,10 @@ impl<T> Lane<T> {
             let expired = item.expires.is_some_and(|at| at <= now);
             match item.class {
                 Class::Reliable if !expired => self.append_behind(item, why, out),
-                _ => self.settle(item, Outcome::Dropped, out),
+                _ => {
+                    self.edges.iter_mut().for_each(|edge| edge.outbox.drop_ghost(&item.keep));
+                    self.settle(item, Outcome::Dropped, out);
+                }
             }
         }
     }
@@ -741,7 +730,8 @@ impl<T> Lane<T> {
         let Mode::CatchUp { next: Some(next), reading } = &mut self.mode else { return };
         let outbox = &self.edges[at].outbox;
         let room = outbox.replay_room();
-        if *reading != Reading::No || room == 0 || outbox.has_ghosts() {
+        let settled = self.laid.is_empty() && !outbox.has_ghosts();
+        if *reading != Reading::No || room == 0 || !settled {
             return;
         }
         *reading = Reading::Yes;
