@@ -310,6 +310,18 @@ impl<T> Lane<T> {
         Delivery::Queued
     }
 
+    /// The answer to something this edge has asked, behind what waits there. However large, it is taken by an edge that has
+    /// read what came before.
+    pub fn answer(&mut self, connection: ConnectionId, frame: &Encoded, out: &mut Effects<T>) -> Delivery {
+        let Some(edge) = self.at(connection).map(|at| &mut self.edges[at]) else { return Delivery::Refused };
+        let frame = frame.frame();
+        if !edge.outbox.push_notice(frame.clone()) {
+            return Delivery::Refused;
+        }
+        out.push(Effect::Wake(connection));
+        Delivery::Queued
+    }
+
     /// A frame of the server's own for this edge, before all else that waits there: an answer or an error.
     pub fn control(&mut self, connection: ConnectionId, frame: Bytes, out: &mut Effects<T>) -> Delivery {
         let Some(at) = self.at(connection) else { return Delivery::Refused };

@@ -228,10 +228,11 @@ impl<T> Outbox<T> {
     }
 
     /// Puts a frame of the server's own behind all items. False when too much waits: the frame is not taken. Notices may
-    /// fill the outbox to twice its limit, room for replay included, so that one who reads slowly still learns what became of what it sent.
+    /// fill the outbox to twice its limit, room for replay included, so that one who reads slowly still learns what
+    /// became of what it sent; an empty outbox takes one of any size.
     #[must_use]
     pub fn push_notice(&mut self, frame: Bytes) -> bool {
-        if self.bytes + self.replay_room() + frame.len() > 2 * self.limit {
+        if self.bytes > 0 && self.bytes + self.replay_room() + frame.len() > 2 * self.limit {
             return false;
         }
         self.bytes += frame.len();
