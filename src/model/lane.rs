@@ -423,6 +423,9 @@ impl<T> Lane<T> {
             return;
         }
         for ghost in acked.ghosts {
+            if let Some(key) = ghost.key() {
+                self.seen.settle(key, Outcome::Delivered);
+            }
             match ghost.seq {
                 Some(seq) => out.push(Effect::Remove(seq)),
                 None => self.laid.push(ghost.keep().clone()),

@@ -93,12 +93,17 @@ impl<T> Item<T> {
 pub struct Ghost {
     /// Its number among all tracked items ever written on this edge.
     written: u64,
+    key: Option<Key>,
     keep: Arc<Keep>,
     /// Known once the inbox has it.
     pub seq: Option<Seq>,
 }
 
 impl Ghost {
+    pub fn key(&self) -> Option<Key> {
+        self.key
+    }
+
     pub fn keep(&self) -> &Arc<Keep> {
         &self.keep
     }
@@ -448,6 +453,7 @@ impl<T> Outbox<T> {
         let reliable = self.unacked.iter().filter(|(_, item)| item.class == Class::Reliable);
         self.ghosts.extend(reliable.map(|(written, item)| Ghost {
             written: *written,
+            key: item.key,
             keep: item.keep.clone(),
             seq: item.seq,
         }));
