@@ -785,3 +785,6 @@ pub enum Delivery {
     Queued,
     Refused,
 }
+
+#[cfg(test)]
+mod tests;
