@@ -23,18 +23,10 @@ pub(crate) struct Sent {
     offered: (u64, u64),
     received: u32,
     stored: bool,
-    failed: bool,
-    dropped: bool,
-    lost: bool,
+    /// Its sender has been told so, or a limit has pushed it out.
+    given_up: bool,
     /// The lane knows that the client has it.
     acknowledged: bool,
-}
-
-impl Sent {
-    /// Its sender has been told, or a limit has pushed it out.
-    fn was_given_up(&self) -> bool {
-        self.failed || self.dropped || self.lost
-    }
 }
 
 #[derive(Default)]
@@ -79,9 +71,7 @@ impl Judge {
             offered: (u64::MAX, 0),
             received: 0,
             stored: false,
-            failed: false,
-            dropped: false,
-            lost: false,
+            given_up: false,
             acknowledged: false,
         });
         envelope
@@ -102,8 +92,7 @@ impl Judge {
         match outcome {
             Outcome::Delivered => assert!(sent.received > 0, "envelope {envelope} is said to be delivered"),
             Outcome::Stored => assert!(sent.stored, "envelope {envelope} is said to be stored"),
-            Outcome::Failed => sent.failed = true,
-            Outcome::Dropped => sent.dropped = true,
+            Outcome::Failed | Outcome::Dropped => sent.given_up = true,
         }
         sent.acknowledged |= outcome == Outcome::Delivered;
     }
@@ -114,13 +103,13 @@ impl Judge {
 
     pub(crate) fn failed(&mut self, envelope: usize) {
         // Its sender is told to send it again, and that is a new beginning.
-        self.sent[envelope].failed = true;
+        self.sent[envelope].given_up = true;
         self.sent[envelope].acknowledged = false;
     }
 
     pub(crate) fn lost(&mut self, envelope: usize, why: Loss) {
         assert!(why != Loss::Expired || self.sent[envelope].expires.is_some(), "only what may expire does");
-        self.sent[envelope].lost = true;
+        self.sent[envelope].given_up = true;
     }
 
     pub(crate) fn removed(&mut self, envelope: usize, now: u64) {
@@ -128,7 +117,7 @@ impl Judge {
         let expired = sent.expires.is_some_and(|at| at.0 <= now);
         assert!(sent.received > 0 || expired, "envelope {envelope} is removed from the inbox, but nobody received it");
         sent.acknowledged |= sent.received > 0;
-        sent.dropped |= sent.received == 0;
+        sent.given_up |= sent.received == 0;
     }
 
     pub(crate) fn written(&self, envelope: usize, now: u64) {
@@ -159,8 +148,7 @@ impl Judge {
             assert!(outcome.is_some(), "ticket {ticket} of envelope {envelope} was never settled");
         }
         for (envelope, sent) in self.sent.iter().enumerate() {
-            let excused = sent.failed
-                || sent.lost
+            let excused = sent.given_up
                 || sent.expires.is_some_and(|at| at.0 <= now)
                 || sent.class != Class::Reliable
                 || sent.offered.1 == 0;
@@ -171,12 +159,7 @@ impl Judge {
     /// First receptions come in the order offered. What was given up may come late.
     pub(crate) fn order(&self) {
         for (sender, envelopes) in &self.first {
-            let kept: Vec<_> = envelopes
-                .iter()
-                .map(|at| (at, &self.sent[*at]))
-                .filter(|(_, sent)| !sent.was_given_up())
-                .map(|(at, _)| at)
-                .collect();
+            let kept: Vec<_> = envelopes.iter().filter(|at| !self.sent[**at].given_up).collect();
             for pair in kept.windows(2) {
                 assert!(
                     pair[0] < pair[1],

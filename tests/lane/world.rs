@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use sparkmesh::model::custody::Outcome;
 use sparkmesh::model::ids::{ConnectionId, Millis, Seq};
 use sparkmesh::model::lane::{Delivery, Effect, Lane, Options, Replay};
 use sparkmesh::model::outbox::{Acks, Class, Item};
@@ -66,6 +67,10 @@ impl World {
         if self.trace {
             eprintln!("{:>7} {}", self.now - 1_000_000, what());
         }
+    }
+
+    pub(crate) fn say_plan(&self) {
+        self.say(|| format!("{:?}", self.plan));
     }
 
     /// Asks the lane, and does what it says.
@@ -154,7 +159,7 @@ impl World {
                 Event::Tick => {
                     self.ticks_at += 1_000;
                     self.say(|| "tick".into());
-                    self.ask("tick", |lane, now, out| lane.tick(now, out));
+                    self.ask("tick", Lane::tick);
                 }
                 Event::Disk => self.disk_answers(),
                 Event::Read(at) => self.client_reads(at),
@@ -208,7 +213,6 @@ impl World {
         match self.disk.answer(self.now, &self.plan) {
             Answer::Appended { from, key, keep, seq, tickets, envelope } => {
                 self.say(|| format!("appended {envelope} at {seq:?}"));
-                use sparkmesh::model::custody::Outcome;
                 let outcome = if seq.is_some() {
                     self.judge.stored(envelope);
                     Outcome::Stored
@@ -225,7 +229,7 @@ impl World {
                 match (from, seq) {
                     (From::Lane, _) => self.ask("appended", |lane, _, out| lane.appended(key, &keep, seq, out)),
                     (From::Elsewhere, Some(seq)) => {
-                        self.ask("elsewhere", |lane, _, out| lane.stored_elsewhere(seq, out))
+                        self.ask("elsewhere", |lane, _, out| lane.stored_elsewhere(seq, out));
                     }
                     (From::Elsewhere, None) => {}
                 }
@@ -344,7 +348,7 @@ impl World {
             true => Class::FastTracked,
             false => Class::Reliable,
         };
-        let key = random.percent(plan.keyed).then(|| Key(self.judge.sent.len() as u128));
+        let key = random.percent(plan.keyed).then_some(Key(self.judge.sent.len() as u128));
         let expires = random.percent(plan.expiring).then(|| Millis(self.now + [50, 3_000, 15_000][random.pick(3)]));
         let fill = random.within(0, plan.largest) as usize;
         self.judge.send(random.pick(3), class, key, fill, expires)
@@ -381,10 +385,4 @@ enum Event {
     Read(usize),
     Arrival(usize),
     Leave(usize),
-}
-
-impl World {
-    pub(crate) fn say_plan(&self) {
-        self.say(|| format!("{:?}", self.plan));
-    }
 }

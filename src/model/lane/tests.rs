@@ -1,5 +1,6 @@
 //! Each rule of the promise by itself. What they do together is played in `tests/lane`.
 
+use super::super::seen::{Key, WINDOW_MS};
 use super::*;
 
 const LIMIT: usize = 2_000;
@@ -115,7 +116,7 @@ impl Bench {
 
     fn pass(&mut self, ms: u64) {
         self.now = self.now.plus(ms);
-        self.act(|lane, now, out| lane.tick(now, out));
+        self.act(Lane::tick);
     }
 
     /// The inbox answers all appends, then all reads.
@@ -402,6 +403,6 @@ fn a_lane_is_forgotten_when_its_window_has_passed() {
     assert!(!bench.lane.is_forgettable(), "an append is open");
     bench.store();
     assert!(!bench.lane.is_forgettable(), "duplicates are still known");
-    bench.pass(super::super::seen::WINDOW_MS + 1);
+    bench.pass(WINDOW_MS + 1);
     assert!(bench.lane.is_forgettable());
 }
