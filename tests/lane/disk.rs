@@ -41,6 +41,8 @@ pub(crate) struct Disk {
     pub(crate) inbox: Inbox,
     items: BTreeMap<Seq, Item<Ticket>>,
     asked: VecDeque<(u64, Ask)>,
+    /// Reads, where they have a way of their own.
+    reads: VecDeque<(u64, Ask)>,
     pub(crate) full_until: u64,
     /// Envelopes that left unread, and why.
     pub(crate) lost: Vec<(usize, Loss)>,
@@ -48,13 +50,15 @@ pub(crate) struct Disk {
 
 impl Disk {
     pub(crate) fn ask(&mut self, ask: Ask, now: u64, plan: &Plan, random: &mut Random) {
-        let earliest = self.asked.back().map_or(now, |(at, _)| *at).max(now);
+        let apart = plan.overtakes && matches!(ask, Ask::Read { .. });
+        let queue = if apart { &mut self.reads } else { &mut self.asked };
+        let earliest = queue.back().map_or(now, |(at, _)| *at).max(now);
         let at = earliest.max(now + random.within(0, plan.disk_ms));
-        self.asked.push_back((at, ask));
+        queue.push_back((at, ask));
     }
 
     pub(crate) fn next_at(&self) -> Option<u64> {
-        self.asked.front().map(|(at, _)| *at)
+        [&self.asked, &self.reads].into_iter().filter_map(|queue| queue.front()).map(|(at, _)| *at).min()
     }
 
     /// Which envelope is at `seq`.
@@ -63,7 +67,9 @@ impl Disk {
     }
 
     pub(crate) fn answer(&mut self, now: u64, plan: &Plan) -> Answer {
-        let (_, ask) = self.asked.pop_front().expect("the caller has looked at next_at");
+        let due = |queue: &VecDeque<(u64, Ask)>| queue.front().is_some_and(|(at, _)| *at <= now);
+        let queue = if due(&self.reads) { &mut self.reads } else { &mut self.asked };
+        let (_, ask) = queue.pop_front().expect("the caller has looked at next_at");
         match ask {
             Ask::Append(item, from) => self.append(item, from, now, plan),
             Ask::Read { from, room, generation } => {

@@ -31,6 +31,8 @@ pub(crate) struct Plan {
     /// Longest time the inbox takes for one thing, in milliseconds.
     pub(crate) disk_ms: u64,
     pub(crate) limits: Limits,
+    /// Reads do not wait for the appends and removals before them.
+    pub(crate) overtakes: bool,
     /// Before the healthy edge comes, those that are there are healed, and must catch up by themselves.
     pub(crate) heals: bool,
 }
@@ -56,6 +58,7 @@ impl Plan {
             disk_fills: random.percent(20),
             disk_ms: [0, 5, 100, 4_000][random.pick(4)],
             limits: if random.percent(15) { Limits { bytes: 20_000, count: 12, ..WIDE } } else { WIDE },
+            overtakes: random.percent(40),
             heals: random.percent(50),
         }
     }

@@ -29,6 +29,8 @@ pub(super) enum Reading {
     Yes,
     /// More was stored since the reading began.
     Outdated,
+    /// There was nothing to read: not before an append is answered, or the next tick.
+    Later,
 }
 
 /// Whether a page reaches the inbox's end.
@@ -59,6 +61,7 @@ impl<T> Lane<T> {
             }
             None => self.edges.iter_mut().for_each(|edge| edge.outbox.drop_ghost(keep)),
         }
+        self.read_again();
         if self.appending == 0 && matches!(self.mode, Mode::CatchUp { next: None, .. }) {
             self.mode = Mode::Live;
         }
@@ -84,6 +87,13 @@ impl<T> Lane<T> {
                 }
             }
         }
+        self.read_again();
+    }
+
+    pub(super) fn read_again(&mut self) {
+        if let Mode::CatchUp { reading: reading @ Reading::Later, .. } = &mut self.mode {
+            *reading = Reading::No;
+        }
     }
 
     /// The inbox answers one [`Effect::Read`] with what it has from there on, in order.
@@ -95,11 +105,12 @@ impl<T> Lane<T> {
         let outdated = std::mem::replace(reading, Reading::No) == Reading::Outdated;
         let Some(at) = self.newest_moving() else { return };
         self.take_over(at, now, out);
-        let Mode::CatchUp { next, .. } = &mut self.mode else { return };
+        let Mode::CatchUp { next, reading } = &mut self.mode else { return };
         if generation != self.generation {
             return self.pump(out);
         }
         let edge = &mut self.edges[at];
+        let nothing = items.is_empty();
         let mut whole = true;
         let mut pushed = false;
         for item in items {
@@ -121,13 +132,18 @@ impl<T> Lane<T> {
             edge.outbox.push(item, now);
             pushed = true;
         }
-        out.push(Effect::Wake(edge.connection));
-        match end {
-            End::Reached if whole && !outdated && self.appending == 0 => self.mode = Mode::Live,
-            // The answer of the append will tell where to read on.
-            End::Reached if whole && !outdated => {}
-            _ => self.pump(out),
+        if pushed {
+            out.push(Effect::Wake(edge.connection));
         }
+        match end {
+            _ if !whole || outdated => {}
+            End::Reached if self.appending == 0 => self.mode = Mode::Live,
+            End::Reached => *reading = Reading::Later,
+            // The inbox cannot be read now.
+            End::More if nothing => *reading = Reading::Later,
+            End::More => {}
+        }
+        self.pump(out);
     }
 
     /// Reads on, if the lane catches up and the newest edge has room and has acknowledged what went astray.

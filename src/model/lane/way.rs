@@ -48,6 +48,8 @@ impl<T> Lane<T> {
             }
             self.probe(at, out);
         }
+        self.read_again();
+        self.pump(out);
     }
 
     /// A stalled edge that has nothing left to acknowledge is asked for a sign of life, or it would never move again.
