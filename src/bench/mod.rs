@@ -4,6 +4,8 @@
 //! [`histogram`]) and told ([`report`]). A scenario is a file. The load is made to cost much less than the server, since
 //! both usually share a machine: no JSON is parsed for a message, and one thread carries all connections.
 
+#![expect(clippy::doc_markdown, reason = "these comments are shown in a terminal, as help")]
+
 mod fanout;
 mod frame;
 mod histogram;
@@ -40,14 +42,15 @@ pub struct Args {
     /// A running server, as http://HOST:PORT; without it one is started, and ended afterwards
     #[arg(long, value_name = "URL", global = true)]
     pub url: Option<String>,
-    /// File with the running server's secret (default: the variable `SPARKMESH_SECRET`)
+    /// File with the running server's secret (default: SPARKMESH_SECRET, else what `serve --dev` made in its data
+    /// directory)
     #[arg(long, value_name = "FILE", env = "SPARKMESH_SECRET_FILE", global = true)]
     pub secret_file: Option<PathBuf>,
     /// Process of the running server, for its processor time and memory
     #[arg(long, value_name = "PID", global = true)]
     pub server_pid: Option<u32>,
-    /// Where the started server keeps its data (default: a temporary directory, removed afterwards); for the inbox
-    /// scenario it should be on the disk in question
+    /// Data directory of the server: a started one keeps its data there (default: a temporary directory, removed
+    /// afterwards; for the inbox scenario take one on the disk in question)
     #[arg(long, value_name = "DIR", global = true)]
     pub data_dir: Option<PathBuf>,
     /// Print records, one JSON object a line, instead of the table
@@ -175,11 +178,15 @@ async fn measure(args: &Args) -> Result<(), BenchError> {
         };
         let target = match (&server, &args.url) {
             (Some(server), _) => {
-                Target::new(&server.url, server.secret.clone(), Some(process::Process(server.id())), limit)?
+                Target::new(&server.url, server.minter.clone(), Some(process::Process(server.id())), limit)?
             }
             (None, Some(url)) => {
-                let secret = SecretArgs { secret_file: args.secret_file.clone() }.load()?;
-                Target::new(url, secret, args.server_pid.map(process::Process), limit)?
+                let secret = SecretArgs { secret_file: args.secret_file.clone(), ..SecretArgs::default() };
+                let secret = match &args.data_dir {
+                    Some(data_dir) => SecretArgs { data_dir: data_dir.clone(), ..secret },
+                    None => secret,
+                };
+                Target::new(url, secret.load()?, args.server_pid.map(process::Process), limit)?
             }
             (None, None) => unreachable!("without an address a server was started"),
         };

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::BenchError;
-use crate::client::key::Secret;
+use crate::client::key::Minter;
 
 /// What the server prints when it can be asked.
 const READY: &str = "sparkmesh ready on ";
@@ -23,7 +23,7 @@ const TAIL: usize = 12;
 pub(super) struct Server {
     process: Running,
     pub(super) url: String,
-    pub(super) secret: Secret,
+    pub(super) minter: Minter,
 }
 
 /// A child process and its data, which both end with this value.
@@ -62,8 +62,8 @@ impl Server {
         let process = Running { child, data, data_is };
         let why = match tokio::time::timeout(PATIENCE, ready).await {
             Ok(Ok(url)) => {
-                let secret = Secret::from_file(&process.data.join("secret"))?;
-                return Ok(Self { process, url, secret });
+                let minter = Minter::from_file(&process.data.join("secret"))?;
+                return Ok(Self { process, url, minter });
             }
             Ok(Err(_)) => "it ended".to_owned(),
             Err(_) => format!("it was not ready within {} s", PATIENCE.as_secs()),

@@ -11,7 +11,8 @@ use super::BenchError;
 use super::meter::Meter;
 use super::process::Process;
 use super::socket::LoadSocket;
-use crate::client::key::{Holder, Role, Secret};
+use crate::auth::key::Role;
+use crate::client::key::{Holder, Minter};
 use crate::client::offer::{Door, InboxMode};
 use crate::model::ids::NodeId;
 
@@ -19,13 +20,11 @@ use crate::model::ids::NodeId;
 const AT_ONCE: usize = 64;
 /// Connections from one local address; the system has some 28 000 ports for each.
 const PER_SOURCE: usize = 20_000;
-/// How long a minted key is good.
-const TTL: Duration = Duration::from_secs(3600);
 
 /// A server under load.
 pub(super) struct Target {
     door: Door,
-    secret: Secret,
+    minter: Minter,
     /// Tells the devices of this run from those of any other: inboxes outlive a run.
     run: u32,
     pub(super) process: Option<Process>,
@@ -36,11 +35,11 @@ pub(super) struct Target {
 impl Target {
     pub(super) fn new(
         url: &str,
-        secret: Secret,
+        minter: Minter,
         process: Option<Process>,
         limit: Duration,
     ) -> Result<Self, BenchError> {
-        Ok(Self { door: Door::at(url)?, secret, run: rand::random(), process, limit })
+        Ok(Self { door: Door::at(url)?, minter, run: rand::random(), process, limit })
     }
 
     /// The id of a device or session of this run.
@@ -91,7 +90,7 @@ impl Target {
 
     async fn open(&self, what: &str, index: usize, inbox: InboxMode) -> Result<LoadSocket, BenchError> {
         let device = self.name(what, index);
-        let key = self.key(&device, None)?;
+        let key = self.key(&device, Role::Device);
         let offer = self.door.offer(&key).await?;
         let source = (index / PER_SOURCE) as u8;
         let source = (source > 0).then(|| Ipv4Addr::new(127, 0, 0, source.saturating_add(1)));
@@ -101,12 +100,12 @@ impl Target {
 
     /// One HTTP call as an app.
     pub(super) async fn call_as_app(&self, path: &[&str], body: &serde_json::Value) -> Result<Vec<u8>, BenchError> {
-        let key = self.key(&self.name("app", 0), Some(Role::App))?;
+        let key = self.key(&self.name("app", 0), Role::App);
         Ok(self.door.call(reqwest::Method::POST, path, &key, Some(body)).await?)
     }
 
-    fn key(&self, name: &str, role: Option<Role>) -> Result<String, BenchError> {
+    fn key(&self, name: &str, role: Role) -> String {
         let node: NodeId = name.parse().expect("names of this run are made of the alphabet of ids");
-        Ok(self.secret.mint(&Holder { node, client: None, role }, TTL)?)
+        self.minter.mint(&Holder { node, client: None, role })
     }
 }

@@ -7,6 +7,7 @@ use super::offer::{Door, InboxMode};
 use super::outgoing::Outgoing;
 use super::render::clean;
 use super::terminal::{AtEnd, Input, Screen};
+use crate::auth::key::Role;
 use crate::model::ids::{ClientId, NodeId};
 
 /// Talk to devices, clients and sessions from a terminal.
@@ -53,8 +54,8 @@ pub async fn run(args: Args) -> Result<(), ClientError> {
 
 fn credentials(args: &Args) -> Result<Credentials, ClientError> {
     let Some(key) = &args.key else {
-        let holder = Holder { node: args.node.clone(), client: args.client.clone(), role: None };
-        return Ok(Credentials::Secret { secret: args.secret.load()?, holder });
+        let holder = Holder { node: args.node.clone(), client: args.client.clone(), role: Role::Device };
+        return Ok(Credentials::Minted { minter: args.secret.load()?, holder });
     };
     match claimed_node(key) {
         Some(is) if is != args.node.as_str() => {

@@ -17,24 +17,19 @@ mod render;
 mod socket;
 mod terminal;
 
-use std::path::PathBuf;
+use crate::auth::secrets::SecretError;
+use crate::config::secret::NoSecret;
 
 /// What can go wrong for a client, told to the person who started it.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     #[error("{url:?} is no address of a server: {reason}; write it as http://HOST:PORT")]
     BadUrl { url: String, reason: String },
-    #[error(
-        "no key and no secret: give --key or SPARKMESH_KEY, or --secret-file FILE or SPARKMESH_SECRET to mint a key \
-         (a server started with --dev keeps its secret in DATA-DIR/secret)"
-    )]
-    NoSecret,
-    #[error("the secret file {} cannot be read: {source}", path.display())]
-    SecretFile { path: PathBuf, source: std::io::Error },
-    #[error("{place} holds no secret: expected a line KID:SECRET or SECRET")]
-    EmptySecret { place: String },
-    #[error("the key cannot be signed: {0}")]
-    Mint(#[from] jsonwebtoken::errors::Error),
+    /// Said with the flag that a client has besides.
+    #[error("there is no key: give --key or SPARKMESH_KEY, or what one can be minted from")]
+    NoSecret(#[from] NoSecret),
+    #[error(transparent)]
+    Secret(#[from] SecretError),
     #[error("the key is for {is}, not for {wanted}: give the node the key was made for, or another key")]
     ForeignKey { is: String, wanted: String },
     #[error("the server at {url} does not answer: {reason}; is it running?")]
@@ -66,10 +61,8 @@ impl ClientError {
                 Close::ALL.iter().find(|close| close.code == *code).is_none_or(|close| close.then == Then::Reconnect)
             }
             Self::BadUrl { .. }
-            | Self::NoSecret
-            | Self::SecretFile { .. }
-            | Self::EmptySecret { .. }
-            | Self::Mint(_)
+            | Self::NoSecret(_)
+            | Self::Secret(_)
             | Self::ForeignKey { .. }
             | Self::BadAnswer { .. }
             | Self::Downgrade { .. }
