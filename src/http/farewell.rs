@@ -1,4 +1,4 @@
-//! WebSockets that get one frame and a close: an offer asked for over one, and refusals that a browser's script could not
+//! Sockets that get one frame and a close: an offer asked for over one, and refusals that a browser's script could not
 //! read from an HTTP status.
 
 use std::time::Duration;
