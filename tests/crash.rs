@@ -93,6 +93,13 @@ async fn send_until_the_end(url: String, sender: usize, round: usize) -> Vec<u64
     }
 }
 
+/// A device that was never here has a small inbox.
+async fn introduce(http: &reqwest::Client, url: &str, sender: usize) {
+    let auth = format!("Bearer {}", key(&format!("away-{sender}")));
+    let offer = http.get(format!("{url}/v1/connect-info")).header("authorization", &auth).send().await.unwrap();
+    assert!(offer.status().is_success(), "{}", offer.status());
+}
+
 /// Everything that waits for the device, acknowledged after it was read.
 async fn empty_inbox(http: &reqwest::Client, url: &str, sender: usize) -> Vec<String> {
     let auth = format!("Bearer {}", key(&format!("away-{sender}")));
@@ -117,7 +124,7 @@ async fn empty_inbox(http: &reqwest::Client, url: &str, sender: usize) -> Vec<St
     ids
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn no_confirmed_envelope_is_lost() {
     let kills: usize = std::env::var("SPARKMESH_KILLS").ok().and_then(|n| n.parse().ok()).unwrap_or(200);
     let mut random: u64 = std::env::var("SPARKMESH_SEED").ok().and_then(|n| n.parse().ok()).unwrap_or(0x5EED);
@@ -130,6 +137,9 @@ async fn no_confirmed_envelope_is_lost() {
         let began = Instant::now();
         let server = Server::start(dir.path());
         slowest = slowest.max(began.elapsed());
+        for sender in 0..SENDERS {
+            introduce(&http, &server.url, sender).await;
+        }
         for (sender, confirmed) in confirmed_last.iter().enumerate() {
             let ids = empty_inbox(&http, &server.url, sender).await;
             let numbers: Vec<u64> = ids

@@ -1,124 +1,76 @@
-use crate::auth::key::Keyring;
-use crate::auth::validation::ValidationKeys;
-use crate::config::{Config, identity::ServerIdentity};
-use crate::edge::{Newcomer, Site, handshake};
-use crate::model::decide::Sender;
-use crate::model::lane::Replay;
-use crate::model::outbox::Acks;
-use crate::model::session::Role;
-use crate::view::now;
-use actix_web::{HttpRequest, HttpResponse, web};
-use std::sync::{Arc, OnceLock};
+//! The HTTP API: what clients, app back ends and operators ask for outside of an open edge.
+//!
+//! Owns the paths, what each demands of a key, and the form of requests and answers; `docs/protocol.md` is its public
+//! specification. Every answer that says no is made in [`error`], every key is judged in [`authenticate`], and every path
+//! is listed here. What is asked for is done by the home, the node, the sessions' home and the view.
 
-pub struct State {
-    pub site: Arc<Site>,
-    pub config: Arc<Config>,
-    pub keyring: Keyring,
-    pub validation: ValidationKeys,
-    pub port: OnceLock<u16>,
-    pub incarnation: u64,
+mod admin;
+mod authenticate;
+mod body;
+mod browsers;
+mod connect;
+mod error;
+mod farewell;
+mod health;
+mod inbox;
+mod messages;
+mod nodes;
+mod offer;
+mod original;
+mod pace;
+mod params;
+mod sessions;
+mod state;
+mod tokens;
+
+use actix_web::middleware::from_fn;
+use actix_web::web::{ServiceConfig, delete, get, post, put, route, scope};
+
+use self::error::Rejection;
+use crate::model::codes::{Code, Refusal};
+
+pub use self::state::State;
+
+/// What a handler gives.
+type Answer = Result<actix_web::HttpResponse, Rejection>;
+/// What all handlers work with.
+type Shared = actix_web::web::Data<State>;
+
+/// All paths of the server's main address. The app's data must hold a [`State`].
+pub fn configure(config: &mut ServiceConfig) {
+    let api = scope("")
+        .wrap(from_fn(browsers::guard))
+        .route("/v1/connect-info", get().to(offer::give))
+        .route("/v1/connect", get().to(connect::open))
+        .route("/v1/inbox", get().to(inbox::fetch))
+        .route("/v1/inbox", delete().to(inbox::acknowledge))
+        .route("/v1/push-tokens", get().to(tokens::list))
+        .route("/v1/push-tokens", put().to(tokens::add))
+        .route("/v1/push-tokens", delete().to(tokens::remove))
+        .route("/v1/sessions", post().to(sessions::create))
+        .route("/v1/sessions/{id}", get().to(sessions::info))
+        .route("/v1/sessions/{id}/join", post().to(sessions::join))
+        .route("/v1/sessions/{id}/leave", post().to(sessions::leave))
+        .route("/v1/sessions/{id}/reveal", post().to(sessions::reveal))
+        .route("/v1/sessions/{id}/presence", get().to(sessions::presence))
+        .route("/v1/messages", post().to(messages::post))
+        .route("/v1/nodes/{id}/disconnect", post().to(nodes::disconnect))
+        .route("/v1/mesh", get().to(admin::mesh))
+        .route("/v1/drain", post().to(admin::drain))
+        .route("/metrics", get().to(admin::metrics))
+        .route("/healthz", get().to(health::alive))
+        .route("/readyz", get().to(health::ready))
+        .configure(original::configure)
+        .default_service(route().to(nowhere));
+    config.service(api);
 }
-impl State {
-    pub fn new(site: Arc<Site>, config: Config, keyring: Keyring, identity: &ServerIdentity) -> Self {
-        let validation = ValidationKeys::new(&keyring, identity.node.clone(), identity.incarnation);
-        Self {
-            site,
-            config: Arc::new(config),
-            keyring,
-            validation,
-            port: OnceLock::new(),
-            incarnation: identity.incarnation,
-        }
-    }
-    pub fn bound(&self, port: u16) {
-        let _ = self.port.set(port);
-    }
-    pub fn url(&self) -> String {
-        format!("http://{}", self.config.authority(*self.port.get().unwrap_or(&0)))
-    }
+
+/// The one path of the operators' own address (`--metrics-bind`), which asks for no key. Needs no [`State`].
+pub fn configure_metrics(config: &mut ServiceConfig) {
+    config.route("/metrics", get().to(admin::page)).default_service(route().to(nowhere));
 }
-#[derive(serde::Deserialize)]
-struct Q {
-    auth_key: Option<String>,
-    inbox: Option<String>,
-    ack: Option<String>,
-    after: Option<u64>,
-    to: Option<u64>,
-    limit: Option<u32>,
-}
-fn key(state: &State, req: &HttpRequest, q: &Q) -> crate::auth::key::Identity {
-    let bearer = req
-        .headers()
-        .get("authorization")
-        .and_then(|v| v.to_str().ok())
-        .and_then(|v| v.strip_prefix("Bearer "))
-        .map(str::to_owned);
-    state.keyring.verify(&q.auth_key.clone().or(bearer).unwrap(), now()).unwrap()
-}
-async fn info(state: web::Data<State>, req: HttpRequest, q: web::Query<Q>) -> HttpResponse {
-    let id = key(&state, &req, &q);
-    let pending = state.site.home.register(id.node.clone(), id.client).await.unwrap();
-    let port = *state.port.get().unwrap();
-    HttpResponse::Ok().json(serde_json::json!({"node_id": state.site.server, "addr": state.config.host_address, "port": port, "ws_url": format!("ws://{}/v1/connect", state.config.authority(port)),
-        "validation_key": state.validation.issue(&id.node, now(), rand::random()), "pending": pending}))
-}
-async fn connect(state: web::Data<State>, req: HttpRequest, q: web::Query<Q>, payload: web::Payload) -> HttpResponse {
-    let id = key(&state, &req, &q);
-    let newcomer = Newcomer {
-        sender: Sender { node: id.node, client: id.client, role: Role::Device },
-        replay: if q.inbox.as_deref() == Some("auto") { Replay::Auto } else { Replay::Manual },
-        acks: if q.ack.as_deref() == Some("app") { Acks::Application } else { Acks::Transport },
-    };
-    match handshake::open(&state.site, newcomer, &req, payload).await {
-        Ok(r) => r,
-        Err(e) => {
-            HttpResponse::build(actix_web::http::StatusCode::from_u16(e.code.http_status()).unwrap()).body(e.message)
-        }
-    }
-}
-async fn inbox(state: web::Data<State>, req: HttpRequest, q: web::Query<Q>) -> HttpResponse {
-    use crate::wire::config_request::*;
-    let id = key(&state, &req, &q);
-    let page = state
-        .site
-        .home
-        .fetch(
-            id.node.clone(),
-            Fetch {
-                from_seq: Some(crate::model::ids::Seq(q.after.unwrap_or(0) + 1)),
-                to_seq: None,
-                after: None,
-                before: None,
-                first: First::Oldest,
-                limit: q.limit.unwrap_or(100),
-            },
-        )
-        .await
-        .unwrap();
-    let msgs: Vec<_> = page
-        .messages
-        .iter()
-        .map(|(s, t)| {
-            let mut v: serde_json::Value = serde_json::from_slice(t).unwrap();
-            v["seq"] = s.0.into();
-            v
-        })
-        .collect();
-    HttpResponse::Ok().json(serde_json::json!({"messages": msgs, "more": page.more == More::Yes}))
-}
-async fn trim(state: web::Data<State>, req: HttpRequest, q: web::Query<Q>) -> HttpResponse {
-    let id = key(&state, &req, &q);
-    state.site.home.trim(id.node, crate::model::ids::Seq(q.to.unwrap())).await.unwrap();
-    HttpResponse::Ok().finish()
-}
-pub fn configure(cfg: &mut web::ServiceConfig) {
-    cfg.route("/v1/connect-info", web::get().to(info))
-        .route("/v1/connect", web::get().to(connect))
-        .route("/connectV2", web::get().to(connect))
-        .route("/v1/inbox", web::get().to(inbox))
-        .route("/v1/inbox", web::delete().to(trim))
-        .route("/metrics", web::get().to(|| async { crate::metrics::page().0 }));
-}
-pub fn configure_metrics(cfg: &mut web::ServiceConfig) {
-    cfg.route("/metrics", web::get().to(|| async { crate::metrics::page().0 }));
+
+async fn nowhere(request: actix_web::HttpRequest) -> Answer {
+    let path: String = request.path().chars().take(64).collect();
+    Err(Refusal::new(Code::NotFound, format!("there is no {} {path:?} here", request.method())).into())
 }

@@ -1,0 +1,65 @@
+//! What every request can reach: one value for all workers.
+
+use std::sync::{Arc, OnceLock};
+
+use super::health::Readiness;
+use super::pace::Pace;
+use crate::auth::attempts::Attempts;
+use crate::auth::key::Keyring;
+use crate::auth::validation::ValidationKeys;
+use crate::config::Config;
+use crate::config::identity::ServerIdentity;
+use crate::edge::Site;
+
+/// See the module's header.
+pub struct State {
+    pub site: Arc<Site>,
+    pub config: Arc<Config>,
+    pub incarnation: u64,
+    pub(super) keyring: Keyring,
+    pub(super) validation: ValidationKeys,
+    pub(super) attempts: Attempts,
+    pub(super) readiness: Readiness,
+    pub(super) pace: Pace,
+    bound: OnceLock<u16>,
+}
+
+impl State {
+    pub fn new(site: Arc<Site>, config: Config, keyring: Keyring, identity: &ServerIdentity) -> Self {
+        let validation = ValidationKeys::new(&keyring, identity.node.clone(), identity.incarnation);
+        Self {
+            site,
+            config: Arc::new(config),
+            incarnation: identity.incarnation,
+            keyring,
+            validation,
+            attempts: Attempts::default(),
+            readiness: Readiness::default(),
+            pace: Pace::default(),
+            bound: OnceLock::new(),
+        }
+    }
+
+    /// The port that was bound: to be said before the first request is served.
+    pub fn bound(&self, port: u16) {
+        self.bound.get_or_init(|| port);
+    }
+
+    fn bound_port(&self) -> u16 {
+        self.bound.get().copied().unwrap_or(self.config.port)
+    }
+
+    /// Where this server answers itself, whatever stands before it.
+    pub fn url(&self) -> String {
+        let scheme = if self.config.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.config.authority(self.bound_port()))
+    }
+
+    /// The port that clients are told: the one configured, or, where that is 0, the one bound.
+    pub(super) fn port(&self) -> u16 {
+        match self.config.port {
+            0 => self.bound_port(),
+            port => port,
+        }
+    }
+}
