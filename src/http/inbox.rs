@@ -79,6 +79,10 @@ pub(super) async fn acknowledge(state: Shared, request: HttpRequest) -> Answer {
     let to = Seq(params.number("to")?.unwrap_or_default());
     let (home, node) = (&state.site.home, identity.node);
     let before = home.register(node.clone(), identity.client.clone()).await?;
+    // What is acknowledged here need not be sent on an edge any more.
+    if let Some(device) = state.site.view.devices.get(node.as_str()) {
+        state.site.view.on(&device, |lane, now, out| lane.ack_to(to, now, out));
+    }
     home.trim(node.clone(), to).await?;
     let pending = home.register(node.clone(), identity.client).await?;
     if let Some(push) = state.site.push.as_ref().filter(|_| pending == 0) {
