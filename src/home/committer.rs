@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 use super::boxes::{Boxes, DeviceRecord, MAX_TOKENS, lose, put_json};
 use super::keys;
+use super::profile::{Profile, Trimmed};
 use super::queue::{Command, Group, Queue, TokenChange};
 use super::record::Record;
 use super::sweep::Sweep;
@@ -54,6 +55,8 @@ pub enum Content {
 enum Answer {
     Appended(Box<Stored>),
     Done(Done),
+    Trimmed(oneshot::Sender<Result<Trimmed, Unavailable>>, Trimmed),
+    Profile(oneshot::Sender<Result<Option<Profile>, Unavailable>>, Option<Profile>),
     Pending(oneshot::Sender<Result<u64, Unavailable>>, u64),
     Tell(oneshot::Sender<u64>, u64),
     Flushed(oneshot::Sender<()>),
@@ -139,11 +142,15 @@ impl Committer {
                 Ok(())
             }
             Command::Trim { device, to, done } => {
-                let gone = self.boxes.change(&*self.store, &device, now, |mailbox| mailbox.inbox.trim(to))?;
+                let (gone, pending) = self.boxes.change(&*self.store, &device, now, |mailbox| {
+                    let gone = mailbox.inbox.trim(to);
+                    (gone, mailbox.inbox.len() as u64)
+                })?;
+                let trimmed = Trimmed { gone: gone.len() as u64, pending };
                 writes.extend(
                     gone.iter().map(|seq| Write::Delete { table: Table::Inbox, key: keys::envelope(&device, *seq) }),
                 );
-                answers.extend(done.map(Answer::Done));
+                answers.extend(done.map(|done| Answer::Trimmed(done, trimmed)));
                 Ok(())
             }
             Command::Register { device, client, pending } => {
@@ -154,6 +161,11 @@ impl Committer {
             Command::Tokens { device, change, done } => {
                 self.tokens(&device, change, now, writes)?;
                 answers.push(Answer::Done(done));
+                Ok(())
+            }
+            Command::Profile { device, answer } => {
+                let profile = Profile::of(self.boxes.get(&*self.store, &device, now)?);
+                answers.push(Answer::Profile(answer, profile));
                 Ok(())
             }
             Command::Tell { device, news } => {
@@ -308,6 +320,8 @@ impl Committer {
             Answer::Appended(stored) => self.appended(*stored, result),
             Answer::Done(done) => done(result),
             // Whoever asked may be gone; then nobody needs the answer.
+            Answer::Trimmed(done, trimmed) => drop(done.send(result.map(|()| trimmed))),
+            Answer::Profile(answer, profile) => drop(answer.send(result.map(|()| profile))),
             Answer::Pending(pending, count) => drop(pending.send(result.map(|()| count))),
             Answer::Tell(news, lost) => drop(news.send(if result.is_ok() { lost } else { 0 })),
             Answer::Flushed(done) => drop(done.send(())),

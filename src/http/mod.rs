@@ -54,6 +54,7 @@ pub fn configure(config: &mut ServiceConfig) {
         .route("/v1/sessions/{id}/reveal", post().to(sessions::reveal))
         .route("/v1/sessions/{id}/presence", get().to(sessions::presence))
         .route("/v1/messages", post().to(messages::post))
+        .route("/v1/nodes/{id}", get().to(nodes::show))
         .route("/v1/nodes/{id}/disconnect", post().to(nodes::disconnect))
         .route("/v1/mesh", get().to(admin::mesh))
         .route("/v1/drain", post().to(admin::drain))
