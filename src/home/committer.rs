@@ -23,6 +23,7 @@ use crate::model::lane::Why;
 use crate::push::Notification;
 use crate::store::{Done, Order, Store, StoreError, Table, Unavailable, Write};
 use crate::view::{Acquaintance, Device, Parcel, View, now};
+use crate::wire::notice::Nobody;
 
 /// Without work for this long, the committer looks after the store.
 const QUIET: Duration = Duration::from_millis(500);
@@ -238,8 +239,10 @@ impl Committer {
     fn to_client(&self, client: &ClientId, except: &[NodeId], item: &Parcel) -> Result<(), StoreError> {
         let (from, to) = keys::devices_of(client);
         let mut devices: Vec<NodeId> = Vec::new();
+        let mut known = false;
         let scanned = self.store.scan(Table::Records, &from, &to, Order::Ascending, &mut |key, _| {
             let device = keys::last_id(key).and_then(|id| id.parse().ok());
+            known |= device.is_some();
             devices.extend(device.filter(|device| !except.contains(device)));
             ControlFlow::Continue(())
         });
@@ -248,6 +251,9 @@ impl Committer {
             self.view.offer(device, item.clone());
         }
         if let Some(ticket) = share {
+            if !known && except.len() <= 1 && scanned.is_ok() {
+                self.view.tell_unknown(&ticket, Nobody::Client(client));
+            }
             match &scanned {
                 Ok(()) => self.view.release(&ticket),
                 Err(_) => self.view.settle(&ticket, Outcome::Failed),
