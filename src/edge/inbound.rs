@@ -146,7 +146,7 @@ impl Edge {
                     edge.site.view.answer(&edge.device, edge.connection, &answer);
                 }
                 Err(Unavailable) => {
-                    edge.refuse(&unavailable(), About { id: id.as_ref(), reference: reference.as_deref() }, ctx)
+                    edge.refuse(&unavailable(), About { id: id.as_ref(), reference: reference.as_deref() }, ctx);
                 }
             });
         // One fetch at a time: a device that asks faster than it is answered waits.
