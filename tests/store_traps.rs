@@ -15,6 +15,8 @@ use sparkmesh::store::{MAX_KEY, Order, Store, StoreError, Table, Write};
 
 #[path = "store_traps/child.rs"]
 mod child;
+#[path = "store_traps/damage.rs"]
+mod damage;
 
 /// Envelopes that a device's inbox holds in these tests: commit `n` appends number `n` and removes `n - KEPT`.
 const KEPT: u64 = 60;
@@ -103,63 +105,75 @@ fn reopened(dir: &Path) -> SledStore {
     opened.store
 }
 
-/// Runs `role` in `dir` again and again, kills it at random moments, and checks each time what it left.
-fn kill_and_check(role: &str, dir: &Path, rounds: u32, longest: Duration) -> BTreeMap<String, u64> {
-    let mut told = BTreeMap::new();
+/// When a child is killed.
+#[derive(Clone, Copy)]
+enum Moment {
+    /// Up to so long after it opened its store.
+    Within(Duration),
+    /// A few milliseconds after one of so many steps of rebuilding.
+    AfterStep(u32),
+}
+
+/// Runs a child in `dir` for each of `roles`, kills it at a random moment, and checks each time what it left.
+fn kill_and_check(dir: &Path, roles: impl Iterator<Item = (&'static str, Moment)>) {
     let seed = rand::random::<u64>();
     println!("seed {seed}");
     let mut random = StdRng::seed_from_u64(seed);
     let mut acknowledged = 0;
-    for _ in 0..rounds {
+    let mut rounds = 0;
+    for (role, moment) in roles {
         let mut child = child::command(role, dir).spawn().unwrap();
         let mut lines = child::Lines::of(&mut child);
-        let patience = random.random_range(Duration::ZERO..longest);
-        let mut opened = None;
+        let (steps, patience) = match moment {
+            Moment::Within(longest) => (0, random.random_range(Duration::ZERO..longest)),
+            Moment::AfterStep(most) => {
+                (random.random_range(1..=most), random.random_range(Duration::ZERO..Duration::from_millis(4)))
+            }
+        };
+        let mut seen = 0;
         for (word, number) in lines.by_ref() {
-            *told.entry(word.clone()).or_insert(0) += 1;
             match word.as_str() {
-                "open" => {
-                    assert!(number >= acknowledged, "it opened with {number} of {acknowledged} commits");
-                    acknowledged = number;
-                }
-                "ack" => acknowledged = number,
+                "open" => assert!(number >= acknowledged, "it opened with {number} of {acknowledged} commits"),
+                "step" => seen += 1,
                 _ => {}
             }
-            // The clock runs from when it is open; the moment of the kill is then anywhere in a commit or a step.
-            let opened = *opened.get_or_insert_with(Instant::now);
-            if opened.elapsed() >= patience {
+            acknowledged = number;
+            if seen >= steps {
                 break;
             }
         }
+        assert!(seen >= steps, "it ended by itself");
+        // The one use of a clock: where in its work the child is killed is to be left to chance.
+        std::thread::sleep(patience);
         child.kill().unwrap();
-        for (word, number) in lines {
-            if word == "ack" {
-                acknowledged = number;
-            }
-        }
+        acknowledged = lines.map(|(_, number)| number).last().unwrap_or(acknowledged);
         child.wait().unwrap();
-        check(&reopened(dir), acknowledged, acknowledged + 1);
-        acknowledged = commit_number(&reopened(dir));
+        let store = reopened(dir);
+        check(&store, acknowledged, acknowledged + 1);
+        acknowledged = commit_number(&store);
+        rounds += 1;
     }
-    assert!(acknowledged > u64::from(rounds), "it hardly wrote anything");
-    told
+    assert!(acknowledged > rounds, "it hardly wrote anything");
 }
 
-fn kills() -> u32 {
+/// How often each of the two tests below kills.
+fn kills() -> usize {
     std::env::var("STORE_KILLS").map_or(20, |rounds| rounds.parse().expect("STORE_KILLS is a number"))
 }
 
 #[test]
 fn kill_9_while_committing_loses_nothing_acknowledged() {
     let dir = tempfile::tempdir().unwrap();
-    kill_and_check("append", &dir.path().join("store"), kills(), Duration::from_millis(150));
+    let each = ("append", Moment::Within(Duration::from_millis(150)));
+    kill_and_check(&dir.path().join("store"), std::iter::repeat_n(each, kills()));
 }
 
 #[test]
 fn kill_9_while_rebuilding_loses_nothing_acknowledged() {
     let dir = tempfile::tempdir().unwrap();
-    let told = kill_and_check("append and rebuild", &dir.path().join("store"), kills(), Duration::from_millis(600));
-    assert!(told.get("step").is_some_and(|steps| *steps > 20), "it was hardly ever rebuilding: {told:?}");
+    // In the one, most moments are while copying; in the other, while beginning and ending.
+    let kinds = [("rebuild in steps", Moment::AfterStep(18)), ("rebuild at once", Moment::AfterStep(3))];
+    kill_and_check(&dir.path().join("store"), kinds.into_iter().cycle().take(kills()));
 }
 
 #[test]
@@ -188,11 +202,35 @@ fn steady_traffic_keeps_memory_and_files_bounded() {
     assert!(child.wait().unwrap().success());
     let of = |word: &str| told.iter().filter(|told| told.0 == word).map(|told| told.1 >> 20).collect::<Vec<_>>();
     let (rss, disk) = (of("rss"), of("disk"));
-    // 0.3 MB of small records live, 2 MB of large ones: three times the traffic must not take three times the room.
+    // 6 MB of small records live, 8 MB of large ones: three times the traffic must not take three times the room.
     println!("resident {rss:?} MiB, disk {disk:?} MiB after small, more small, large, more large");
     assert!(rss[1] < rss[0] + 30 && rss[3] < rss[2] + 30, "memory grows: {rss:?} MiB");
-    assert!(disk[1] < disk[0] + 8 && disk[3] < disk[2] + 24, "the files grow: {disk:?} MiB");
+    assert!(disk[1] < disk[0] + 25 && disk[3] < disk[2] + 50, "the files grow: {disk:?} MiB");
     assert_eq!(blobs(&dir), 0, "a file for a value is never deleted");
+}
+
+/// What leaks or misleads whoever uses it is not used: the leak of a mixed `Batch` shows only after minutes of traffic.
+#[test]
+fn nothing_of_sled_is_used_that_must_not_be() {
+    let banned =
+        ["Batch", "transaction", "generate_id", "flush_async", "watch_prefix", "use_compression", "segment_size"];
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store")];
+    let mut files = 0;
+    while let Some(folder) = folders.pop() {
+        for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            files += 1;
+            let text = fs::read_to_string(&path).unwrap();
+            for line in text.lines().filter(|line| !line.trim_start().starts_with("//")) {
+                let used = banned.iter().find(|word| line.contains(**word));
+                assert_eq!(used, None, "{}: {line}", path.display());
+            }
+        }
+    }
+    assert!(files > 5, "the sources were not found");
 }
 
 /// Files that `sled` made for what was too large for its log.
@@ -205,11 +243,13 @@ fn blobs(dir: &Path) -> usize {
 fn the_longest_keys_and_values_make_no_blob_files() {
     let dir = tempfile::tempdir().unwrap();
     let store = SledStore::open(dir.path(), Epoch(1)).unwrap().store;
-    // Index pages are at their largest with many long keys that have no beginning in common; the order is random.
+    // Index pages are at their largest when neighbours differ only at the end, and the page's keys at the beginning:
+    // `sled` stores a key as far as it differs from its neighbour, without what all in the page begin with.
     let mut random = StdRng::seed_from_u64(1);
     for _ in 0..60 {
-        let key = |random: &mut StdRng| (0..MAX_KEY).map(|_| random.random()).collect::<Vec<u8>>();
-        let writes: Vec<_> = (0..100).map(|_| put(Table::Inbox, key(&mut random), "v")).collect();
+        let device: Vec<u8> = (8..MAX_KEY).map(|_| random.random()).collect();
+        let key = |number: u64| [device.as_slice(), &number.to_be_bytes()].concat();
+        let writes: Vec<_> = (0..100).map(|number| put(Table::Inbox, key(number), "v")).collect();
         store.commit(&writes).unwrap();
     }
     for len in [4_096, 8_192, 100_000, 1_000_000] {
@@ -232,97 +272,6 @@ fn nothing_jumps_when_it_is_opened_again() {
         store.commit(&commit(number)).unwrap();
         live = Some(store.usage().live);
     }
-}
-
-/// Changes a copy of a store's files in some way; says which.
-fn damage(store: &Path, random: &mut StdRng) -> String {
-    let mut files: Vec<_> = fs::read_dir(store.join("gen-1")).unwrap().map(|entry| entry.unwrap().path()).collect();
-    files.retain(|path| path.is_file());
-    files.push(store.join("current"));
-    files.sort();
-    // Mostly the data: it is by far the largest.
-    let data = store.join("gen-1").join("db");
-    let path = if random.random_ratio(2, 3) { &data } else { &files[random.random_range(0..files.len())] };
-    let mut bytes = fs::read(path).unwrap();
-    let at = random.random_range(0..bytes.len());
-    let end = bytes.len().min(at + random.random_range(1..200_000));
-    let what = match random.random_range(0..5) {
-        0 => {
-            bytes[at] ^= 1 << random.random_range(0..8);
-            "a bit flipped"
-        }
-        1 => {
-            bytes[at..end].fill(0);
-            "zeros"
-        }
-        2 => {
-            bytes[at..end].iter_mut().for_each(|byte| *byte = random.random());
-            "noise"
-        }
-        3 => {
-            bytes.truncate(at);
-            "cut off"
-        }
-        _ => {
-            fs::remove_file(path).unwrap();
-            return format!("{} removed", path.file_name().unwrap().display());
-        }
-    };
-    fs::write(path, bytes).unwrap();
-    format!("{what} in {} at {at}", path.file_name().unwrap().display())
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let (entry, target) = (entry.as_ref().unwrap().path(), to.join(entry.unwrap().file_name()));
-        if entry.is_dir() {
-            copy(&entry, &target);
-        } else {
-            fs::copy(entry, target).unwrap();
-        }
-    }
-}
-
-#[test]
-fn after_any_damage_all_is_there_or_the_epoch_is_new() {
-    let dir = tempfile::tempdir().unwrap();
-    let original = dir.path().join("original");
-    let last = 3 * KEPT;
-    for half in [1..=last / 2, last / 2 + 1..=last] {
-        let store = SledStore::open_with(&original, Epoch(1), small()).unwrap().store;
-        half.for_each(|number| store.commit(&commit(number)).unwrap());
-    }
-    let seed = rand::random::<u64>();
-    println!("seed {seed}");
-    let mut random = StdRng::seed_from_u64(seed);
-    let (mut whole, mut aside, mut kept) = (0, 0, 0);
-    for round in 0..60 {
-        let root = dir.path().join(round.to_string());
-        copy(&original, &root);
-        let what = damage(&root, &mut random);
-        let opened = SledStore::open_with(&root, Epoch(2), small()).unwrap();
-        println!("{what}: epoch {:?}, aside {:?}", opened.store.epoch(), opened.moved_aside.is_some());
-        if opened.store.epoch() == Epoch(1) {
-            check(&opened.store, last, last);
-            whole += 1;
-        } else if let Some(moved) = &opened.moved_aside {
-            assert!(moved.is_dir() && inbox(&opened.store).is_empty());
-            aside += 1;
-        } else {
-            assert!(inbox(&opened.store).iter().all(|(number, found)| *found == value(*number)));
-            kept += 1;
-        }
-        // Whatever was found, it is a store that works, and it stays what it is now.
-        opened.store.commit(&commit(last + 1)).unwrap();
-        let epoch = opened.store.epoch();
-        drop(opened);
-        let again = SledStore::open_with(&root, Epoch(3), small()).unwrap();
-        assert_eq!((again.store.epoch(), again.moved_aside), (epoch, None));
-        assert_eq!(again.store.get(Table::Inbox, &envelope(last + 1)).unwrap().unwrap(), value(last + 1));
-    }
-    println!("{whole} whole, {aside} moved aside, {kept} kept under a new epoch");
-    assert!(aside > 0 && kept > 0, "the damage was not damage");
 }
 
 #[test]

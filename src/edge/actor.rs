@@ -18,7 +18,7 @@ use crate::model::rate::{Bucket, Limits};
 use crate::node::Attached;
 use crate::view::{Device, EdgeStop, now};
 use crate::wire::frame;
-use crate::wire::notice::{ErrorNotice, Notice};
+use crate::wire::notice::{About, ErrorNotice, Notice};
 
 /// How long a peer has to take the close frame and to answer it.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
@@ -72,14 +72,9 @@ impl Edge {
     }
 
     /// Puts an ERROR before all that waits, and closes where the code says so.
-    pub(super) fn refuse(
-        &mut self,
-        refusal: &Refusal,
-        id: Option<&crate::model::ids::EnvelopeId>,
-        ctx: &mut Context<Self>,
-    ) {
+    pub(super) fn refuse(&mut self, refusal: &Refusal, about: About<'_>, ctx: &mut Context<Self>) {
         metrics::REFUSED.with_label_values(&[refusal.code.word()]).inc();
-        let error = ErrorNotice::of(refusal, id).encode();
+        let error = ErrorNotice::of(refusal, about).encode();
         self.site.view.control(&self.device, self.connection, error.frame().clone());
         if let Some(close) = refusal.code.close() {
             self.end(close, ctx);
@@ -102,7 +97,11 @@ impl Edge {
         match message {
             AggregatedMessage::Text(text) => self.inbound(&text, ctx),
             AggregatedMessage::Binary(_) => {
-                self.refuse(&Refusal::new(Code::BinaryFrame, "messages are JSON in text frames"), None, ctx);
+                self.refuse(
+                    &Refusal::new(Code::BinaryFrame, "messages are JSON in text frames"),
+                    About::default(),
+                    ctx,
+                );
             }
             AggregatedMessage::Ping(payload) => {
                 self.site.view.control(&self.device, self.connection, frame::pong(&payload));
@@ -151,7 +150,7 @@ impl StreamHandler<Result<AggregatedMessage, ProtocolError>> for Edge {
                     Ok(()) => self.hear(message, ctx),
                     Err(exceeded) => {
                         let message = format!("{exceeded}; slow down and connect again");
-                        self.refuse(&Refusal::new(Code::RateLimited, message), None, ctx);
+                        self.refuse(&Refusal::new(Code::RateLimited, message), About::default(), ctx);
                     }
                 }
             }
@@ -173,10 +172,10 @@ impl Edge {
         match error {
             ProtocolError::Overflow => {
                 let message = format!("a message has at most {limit} bytes");
-                self.refuse(&Refusal::new(Code::TooLarge, message), None, ctx);
+                self.refuse(&Refusal::new(Code::TooLarge, message), About::default(), ctx);
             }
             ProtocolError::Io(io) if io.kind() == std::io::ErrorKind::InvalidData => {
-                self.refuse(&Refusal::new(Code::BadUtf8, "a text frame is not UTF-8"), None, ctx);
+                self.refuse(&Refusal::new(Code::BadUtf8, "a text frame is not UTF-8"), About::default(), ctx);
             }
             ProtocolError::Io(_) => ctx.stop(),
             other => {

@@ -18,17 +18,19 @@ use crate::model::ids::{EnvelopeId, NodeId, SessionId};
 use crate::model::session::{Join, Mask};
 use crate::push::{Provider, PushToken};
 use crate::store::Unavailable;
-use crate::view::{Message, now};
+use crate::view::{Message, Ticket, now};
 use crate::wire::config_request::{self, Answer, ConfigRequest, Page};
 use crate::wire::native::{self, Origin};
-use crate::wire::notice::{Confirmation, Notice, SessionUnauthorized};
+use crate::wire::notice::{About, Confirmation, Nobody, Notice, SessionUnauthorized};
 
 impl Edge {
     pub(super) fn inbound(&mut self, text: &ByteString, ctx: &mut Context<Self>) {
         let origin = if self.sender.is_trusted() { Origin::App } else { Origin::Device };
         let envelope = match native::decode(text, origin) {
             Ok(envelope) => envelope,
-            Err(error) => return self.refuse(&error.into(), native::id_of(text).as_ref(), ctx),
+            Err(error) => {
+                return self.refuse(&error.into(), About { id: native::id_of(text).as_ref(), reference: None }, ctx);
+            }
         };
         match decide(&self.sender, &envelope, &self.site.view.sessions) {
             Decision::KeepAlive => {}
@@ -47,28 +49,32 @@ impl Edge {
                 let message = Message { envelope, route, sender, from, src_id, src_client_id, id, waiter: None };
                 self.site.view.send(message);
             }
-            Decision::Unauthorized(session) => self.unauthorized(&session),
-            Decision::Refuse(refusal) => self.refuse(&refusal, envelope.id.as_ref(), ctx),
+            Decision::NoMember { session, member } => self.no_member(session, &member, &envelope),
+            Decision::Unauthorized(session) => self.unauthorized(&session, About::envelope(&envelope, None)),
+            Decision::Refuse(refusal) => self.refuse(&refusal, About::envelope(&envelope, None), ctx),
         }
     }
 
-    fn unauthorized(&self, session: &SessionId) {
+    /// Told as for somebody who does not exist; nothing is kept.
+    fn no_member(&self, session: SessionId, member: &NodeId, envelope: &Envelope) {
+        let id = envelope.id.clone().unwrap_or_else(fresh_id);
+        let ticket = Ticket::open(self.sender.node.clone(), id, envelope.reference.clone(), Some(session), None);
+        self.site.view.tell_unknown(&ticket, Nobody::Node(member));
+        self.site.view.release(&ticket);
+    }
+
+    fn unauthorized(&self, session: &SessionId, about: About<'_>) {
         metrics::REFUSED.with_label_values(&["session_unauthorized"]).inc();
-        let notice = SessionUnauthorized { dest_id: &self.sender.node, dest_session_id: session, timestamp: now() };
+        let timestamp = now();
+        let notice = SessionUnauthorized { dest_id: &self.sender.node, dest_session_id: session, about, timestamp };
         self.site.view.control(&self.device, self.connection, notice.encode().frame().clone());
     }
 
     /// A refusal that must leave the edge open, whatever its code means at the door.
-    fn refuse_gently(
-        &mut self,
-        refusal: &Refusal,
-        id: Option<&EnvelopeId>,
-        session: &SessionId,
-        ctx: &mut Context<Self>,
-    ) {
+    fn refuse_gently(&mut self, refusal: &Refusal, about: About<'_>, session: &SessionId, ctx: &mut Context<Self>) {
         match refusal.code {
-            Code::Forbidden | Code::Unauthorized | Code::NotFound => self.unauthorized(session),
-            _ => self.refuse(refusal, id, ctx),
+            Code::Forbidden | Code::Unauthorized | Code::NotFound => self.unauthorized(session, about),
+            _ => self.refuse(refusal, about, ctx),
         }
     }
 
@@ -76,7 +82,7 @@ impl Edge {
         let id = envelope.id.clone().unwrap_or_else(fresh_id);
         let wish = match Wish::of(&envelope) {
             Ok(wish) => wish,
-            Err(refusal) => return self.refuse(&refusal, Some(&id), ctx),
+            Err(refusal) => return self.refuse(&refusal, About::envelope(&envelope, None), ctx),
         };
         let operation = match what {
             Membership::Join => {
@@ -93,8 +99,8 @@ impl Edge {
                     edge.confirm(reference, &id);
                 }
             }
-            Ok(Err(refusal)) => edge.refuse_gently(&refusal, Some(&id), &session, ctx),
-            Err(_) => edge.refuse(&unavailable(), Some(&id), ctx),
+            Ok(Err(refusal)) => edge.refuse_gently(&refusal, About::envelope(&envelope, Some(&id)), &session, ctx),
+            Err(_) => edge.refuse(&unavailable(), About::envelope(&envelope, Some(&id)), ctx),
         });
         // Frames that follow wait, so that what is sent after a join is sent by a member.
         ctx.wait(done);
@@ -110,11 +116,11 @@ impl Edge {
     fn configure(&mut self, envelope: &Envelope, ctx: &mut Context<Self>) {
         let request = match config_request::parse(envelope.payload.as_ref()) {
             Ok(request) => request,
-            Err(error) => return self.refuse(&error.into(), envelope.id.as_ref(), ctx),
+            Err(error) => return self.refuse(&error.into(), About::envelope(envelope, None), ctx),
         };
         let tokens = match tokens(&request) {
             Ok(tokens) => tokens,
-            Err(refusal) => return self.refuse(&refusal, envelope.id.as_ref(), ctx),
+            Err(refusal) => return self.refuse(&refusal, About::envelope(envelope, None), ctx),
         };
         let (home, node) = (self.site.home.clone(), self.sender.node.clone());
         let fetch = request.fetch;
@@ -127,14 +133,16 @@ impl Edge {
                 None => Ok(None),
             }
         };
-        let id = envelope.id.clone();
+        let (id, reference) = (envelope.id.clone(), envelope.reference.clone());
         let done =
             work.into_actor(self).map(move |result: Result<Option<Page>, Unavailable>, edge, ctx| match result {
                 Ok(page) => {
                     let answer = Answer::to(&request, now(), page).encode(&edge.sender.node, request.form);
                     edge.site.view.answer(&edge.device, edge.connection, &answer);
                 }
-                Err(Unavailable) => edge.refuse(&unavailable(), id.as_ref(), ctx),
+                Err(Unavailable) => {
+                    edge.refuse(&unavailable(), About { id: id.as_ref(), reference: reference.as_deref() }, ctx)
+                }
             });
         // One fetch at a time: a device that asks faster than it is answered waits.
         ctx.wait(done);
@@ -147,7 +155,7 @@ impl Edge {
         ctx.spawn(lost.map(|lost, edge, ctx| {
             if lost > 0 {
                 let message = format!("{lost} messages were pushed out of the inbox by its limit, oldest first");
-                edge.refuse(&Refusal::new(Code::InboxOverflow, message), None, ctx);
+                edge.refuse(&Refusal::new(Code::InboxOverflow, message), About::default(), ctx);
             }
         }));
     }

@@ -1,7 +1,7 @@
 //! The HTTP API: what clients, app back ends and operators ask for outside of an open edge.
 //!
 //! Owns the paths, what each demands of a key, and the form of requests and answers; `docs/protocol.md` is its public
-//! specification. Every answer that says no is made in [`error`], every key is judged in [`authenticate`], and every path
+//! specification. Every answer that says no is made in `error`, every key is judged in `authenticate`, and every path
 //! is listed here. What is asked for is done by the home, the node, the sessions' home and the view.
 
 mod admin;
@@ -54,6 +54,7 @@ pub fn configure(config: &mut ServiceConfig) {
         .route("/v1/sessions/{id}/reveal", post().to(sessions::reveal))
         .route("/v1/sessions/{id}/presence", get().to(sessions::presence))
         .route("/v1/messages", post().to(messages::post))
+        .route("/v1/nodes/{id}", get().to(nodes::show))
         .route("/v1/nodes/{id}/disconnect", post().to(nodes::disconnect))
         .route("/v1/mesh", get().to(admin::mesh))
         .route("/v1/drain", post().to(admin::drain))

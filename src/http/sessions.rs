@@ -200,6 +200,7 @@ pub(super) async fn info(state: Shared, request: HttpRequest) -> Answer {
 }
 
 #[derive(Serialize)]
+#[expect(clippy::struct_field_names, reason = "the words of the specification")]
 struct Joined<'a> {
     session_id: &'a SessionId,
     node_id: Option<&'a NodeId>,

@@ -231,20 +231,20 @@ mod tests {
         Entry { key: Some(Key(key)), collapse: collapse.map(Key), bytes, stored: Millis(0), expires: None }
     }
 
-    fn seq_of(appended: Appended) -> Seq {
+    fn seq_of(appended: &Appended) -> Seq {
         match appended {
-            Appended::New { seq, .. } | Appended::Duplicate(seq) => seq,
+            Appended::New { seq, .. } | Appended::Duplicate(seq) => *seq,
         }
     }
 
     #[test]
     fn the_same_envelope_is_kept_once() {
         let mut inbox = Inbox::default();
-        assert_eq!(seq_of(inbox.append(entry(1, None, 10), WIDE, Millis(0))), Seq(1));
+        assert_eq!(seq_of(&inbox.append(entry(1, None, 10), WIDE, Millis(0))), Seq(1));
         assert_eq!(inbox.append(entry(1, None, 10), WIDE, Millis(0)), Appended::Duplicate(Seq(1)));
-        assert_eq!(seq_of(inbox.append(entry(2, None, 10), WIDE, Millis(0))), Seq(2));
+        assert_eq!(seq_of(&inbox.append(entry(2, None, 10), WIDE, Millis(0))), Seq(2));
         assert!(inbox.remove(Seq(1)));
-        assert_eq!(seq_of(inbox.append(entry(1, None, 10), WIDE, Millis(0))), Seq(3));
+        assert_eq!(seq_of(&inbox.append(entry(1, None, 10), WIDE, Millis(0))), Seq(3));
     }
 
     #[test]
@@ -262,7 +262,7 @@ mod tests {
         inbox.append(entry(1, None, 10), WIDE, Millis(0));
         assert_eq!(inbox.trim(Seq(9)), vec![Seq(1)]);
         let mut again = Inbox::restore(inbox.head(), []);
-        assert_eq!(seq_of(again.append(entry(2, None, 10), WIDE, Millis(0))), Seq(2));
+        assert_eq!(seq_of(&again.append(entry(2, None, 10), WIDE, Millis(0))), Seq(2));
     }
 
     #[test]

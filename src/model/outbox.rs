@@ -2,106 +2,26 @@
 //!
 //! Owns order, bytes and acknowledgement. Invariants:
 //! - items leave in the order in which they came; control frames go before all of them;
-//! - the bytes of waiting, written-but-unacknowledged and control frames together stay under the limit, but an empty
-//!   outbox takes one item of any size;
+//! - the bytes of items that wait or are written and not acknowledged stay under the limit, but an empty outbox takes one
+//!   item of any size, and half of it one replayed item; notices may fill it to twice the limit, and control frames have
+//!   as much again for themselves. What a hand-over brings was bounded where it came from;
 //! - after tracked items a ping with a fresh counter is written; its pong acknowledges all that was written before it
 //!   (DESIGN 5, promise 5). One such ping is under way at a time, so acknowledging costs one small frame a round trip.
 //!
 //! What becomes of items that are taken back is the lane's decision.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::envelope::Encoded;
-use super::ids::{EnvelopeId, Millis, NodeId, Seq, SessionId};
+use super::ids::{EnvelopeId, Millis, NodeId, Seq};
 use super::seen::Key;
 
-/// An item without bytes still costs memory.
-const ITEM_OVERHEAD: usize = 128;
+mod ghost;
+mod item;
 
-/// One envelope on its way to one device. `T` is how its sender is told of the outcome.
-#[derive(Debug, Clone)]
-pub struct Item<T> {
-    pub encoded: Encoded,
-    /// How duplicates are recognised; `None` where the sender gave no `id`.
-    pub key: Option<Key>,
-    /// Place in the inbox, when it came from there.
-    pub seq: Option<Seq>,
-    pub class: Class,
-    pub ticket: Option<T>,
-    /// Those who sent the same envelope again while it was under way.
-    pub repeats: Vec<T>,
-    /// When to forget it.
-    pub expires: Option<Millis>,
-    /// What is the same for all recipients of the envelope.
-    pub keep: Arc<Keep>,
-    /// The recipient as the sender may know it, where that is not its real id.
-    pub shown: Option<NodeId>,
-}
-
-/// What an envelope's inbox record holds besides its bytes, what an ACK names, and what a push may say.
-#[derive(Debug)]
-pub struct Keep {
-    /// The sender as recipients may know it.
-    pub sender: NodeId,
-    pub id: EnvelopeId,
-    pub collapse: Option<Key>,
-    pub kind: i64,
-    /// When this server took it.
-    pub timestamp: Millis,
-    pub session: Option<SessionId>,
-}
-
-impl Keep {
-    fn is(&self, sender: &NodeId, id: &EnvelopeId) -> bool {
-        self.id == *id && self.sender == *sender
-    }
-}
-
-/// What is done for an item after it is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Class {
-    /// Kept until acknowledged; goes to the inbox when that fails.
-    Reliable,
-    /// Kept until acknowledged only because its sender asked for a confirmation; never stored.
-    FastTracked,
-    /// Forgotten once written.
-    Fast,
-}
-
-impl<T> Item<T> {
-    pub fn cost(&self) -> usize {
-        self.encoded.frame().len() + ITEM_OVERHEAD
-    }
-
-    /// Its cost, if it came from the inbox.
-    fn replayed(&self) -> usize {
-        self.seq.map_or(0, |_| self.cost())
-    }
-
-    /// Nobody but its outbox has it.
-    fn is_unstored(&self) -> bool {
-        self.class == Class::Reliable && self.seq.is_none()
-    }
-}
-
-/// A written item whose content goes into the inbox because no acknowledgement came.
-#[derive(Debug)]
-pub struct Ghost {
-    /// Its number among all tracked items ever written on this edge.
-    written: u64,
-    keep: Arc<Keep>,
-    /// Known once the inbox has it.
-    pub seq: Option<Seq>,
-}
-
-impl Ghost {
-    pub fn keep(&self) -> &Arc<Keep> {
-        &self.keep
-    }
-}
+pub use self::ghost::Ghost;
+pub use self::item::{Class, Item, Keep};
 
 #[derive(Debug)]
 struct Ping {
@@ -251,10 +171,13 @@ impl<T> Outbox<T> {
         matches!(self.ending, Ending::Closed)
     }
 
-    /// Puts a frame before all items. False when too many wait: the frame is not taken.
+    /// Puts a frame before all items. False when too many wait, or when those that wait would exceed the limit by
+    /// themselves: the frame is not taken.
     #[must_use]
     pub fn push_control(&mut self, frame: Bytes) -> bool {
-        if self.control.len() >= MAX_CONTROL {
+        let waiting: usize = self.control.iter().map(Bytes::len).sum();
+        let room = self.control.is_empty() || waiting + frame.len() <= self.limit;
+        if self.control.len() >= MAX_CONTROL || !room || self.has_ended() {
             return false;
         }
         self.bytes += frame.len();
@@ -383,17 +306,10 @@ impl<T> Outbox<T> {
         self.progress(items, ghosts, now)
     }
 
-    fn lay_ghosts(&mut self, acked: impl Fn(&Ghost) -> bool) -> Vec<Ghost> {
-        if self.ghosts.is_empty() {
-            return Vec::new();
-        }
-        let (gone, rest): (VecDeque<_>, _) = std::mem::take(&mut self.ghosts).into_iter().partition(acked);
-        self.ghosts = rest;
-        gone.into()
-    }
-
     fn progress(&mut self, items: Vec<Item<T>>, ghosts: Vec<Ghost>, now: Millis) -> Acked<T> {
-        items.iter().for_each(|item| self.left(item));
+        for item in &items {
+            self.left(item);
+        }
         if !items.is_empty() || !ghosts.is_empty() {
             self.waiting_since = self.is_waiting().then_some(now);
         }
@@ -434,40 +350,11 @@ impl<T> Outbox<T> {
                 notice @ Waiting::Notice(_) => self.queue.push_back(notice),
             }
         }
-        items.iter().for_each(|item| self.left(item));
+        for item in &items {
+            self.left(item);
+        }
         self.calm();
         items
-    }
-
-    /// As [`Self::take_back`], on an edge that lives on: remembers what was written, so that a late pong can be honoured.
-    pub fn take_back_leaving_ghosts(&mut self) -> Vec<Item<T>> {
-        let reliable = self.unacked.iter().filter(|(_, item)| item.class == Class::Reliable);
-        self.ghosts.extend(reliable.map(|(written, item)| Ghost {
-            written: *written,
-            keep: item.keep.clone(),
-            seq: item.seq,
-        }));
-        self.take_back()
-    }
-
-    /// The inbox has given an item its place. True when its ghost waits here.
-    #[must_use]
-    pub fn name_ghost(&mut self, keep: &Arc<Keep>, seq: Seq) -> bool {
-        let ghost = self.ghosts.iter_mut().find(|ghost| ghost.seq.is_none() && Arc::ptr_eq(&ghost.keep, keep));
-        ghost.map(|ghost| ghost.seq = Some(seq)).is_some()
-    }
-
-    /// The lowest place in the inbox of what was written and never acknowledged; forgets those ghosts.
-    pub fn exorcise(&mut self) -> Option<Seq> {
-        let lowest = self.ghosts.drain(..).filter_map(|ghost| ghost.seq).min();
-        self.calm();
-        lowest
-    }
-
-    /// An item that left a ghost was not stored after all.
-    pub fn drop_ghost(&mut self, keep: &Arc<Keep>) {
-        self.ghosts.retain(|ghost| !Arc::ptr_eq(&ghost.keep, keep));
-        self.calm();
     }
 
     /// The lowest place in the inbox of what waits to be written.
@@ -490,18 +377,14 @@ impl<T> Outbox<T> {
         self.waiting_since.is_some()
     }
 
-    pub fn has_ghosts(&self) -> bool {
-        !self.ghosts.is_empty()
-    }
-
-    /// The item with this key, if it waits here or is unacknowledged.
+    /// The reliable item with this key, if it waits here or is unacknowledged.
     pub fn find(&mut self, key: Key) -> Option<&mut Item<T>> {
         let unacked = self.unacked.iter_mut().map(|(_, item)| item);
         let waiting = self.queue.iter_mut().filter_map(|waiting| match waiting {
             Waiting::Item(item) => Some(item),
             Waiting::Notice(_) => None,
         });
-        unacked.chain(waiting).find(|item| item.key == Some(key))
+        unacked.chain(waiting).find(|item| item.key == Some(key) && item.class == Class::Reliable)
     }
 }
 

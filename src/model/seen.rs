@@ -54,32 +54,40 @@ pub enum Fate {
 /// The window of one device.
 #[derive(Debug, Default)]
 pub struct Seen {
-    fates: HashMap<Key, Fate>,
+    /// With the time since when each is remembered.
+    fates: HashMap<Key, (Fate, Millis)>,
     order: VecDeque<(Key, Millis)>,
 }
 
 impl Seen {
     pub fn fate(&self, key: Key) -> Option<Fate> {
-        self.fates.get(&key).copied()
+        self.fates.get(&key).map(|(fate, _)| *fate)
     }
 
-    /// Remembers `key` as pending.
+    /// Remembers `key` as pending; as long as before, if it is known.
     pub fn insert(&mut self, key: Key, now: Millis) {
         self.expire(now);
+        if let Some((fate, _)) = self.fates.get_mut(&key) {
+            *fate = Fate::Pending;
+            return;
+        }
         if self.order.len() == WINDOW {
             self.forget_oldest();
         }
-        if self.fates.insert(key, Fate::Pending).is_none() {
-            self.order.push_back((key, now));
-        }
+        self.fates.insert(key, (Fate::Pending, now));
+        self.order.push_back((key, now));
     }
 
-    /// Notes the outcome, if `key` is still remembered. A failure is forgotten at once: sending again must work.
+    /// Notes the outcome, if `key` is still remembered. A failure is forgotten at once: sending again must work. What is
+    /// delivered stays so, whatever becomes of the same envelope sent again.
     pub fn settle(&mut self, key: Key, outcome: Outcome) {
-        if outcome == Outcome::Failed {
-            self.fates.remove(&key);
-        } else if let Some(fate) = self.fates.get_mut(&key) {
-            *fate = Fate::Settled(outcome);
+        let Some((fate, _)) = self.fates.get_mut(&key) else { return };
+        match outcome {
+            _ if *fate == Fate::Settled(Outcome::Delivered) => {}
+            Outcome::Failed => {
+                self.fates.remove(&key);
+            }
+            _ => *fate = Fate::Settled(outcome),
         }
     }
 
@@ -97,8 +105,11 @@ impl Seen {
     }
 
     fn forget_oldest(&mut self) {
-        if let Some((key, _)) = self.order.pop_front() {
-            self.fates.remove(&key);
+        if let Some((key, since)) = self.order.pop_front() {
+            // After a failure the key may have come again; then its place is further back.
+            if self.fates.get(&key).is_some_and(|(_, of)| *of == since) {
+                self.fates.remove(&key);
+            }
         }
     }
 }
@@ -135,6 +146,21 @@ mod tests {
         seen.insert(key(1), Millis(0));
         seen.settle(key(1), Outcome::Delivered);
         assert_eq!(seen.fate(key(1)), Some(Fate::Settled(Outcome::Delivered)));
+        seen.settle(key(1), Outcome::Stored);
+        seen.settle(key(1), Outcome::Failed);
+        assert_eq!(seen.fate(key(1)), Some(Fate::Settled(Outcome::Delivered)), "delivered is for good");
+    }
+
+    #[test]
+    fn the_time_of_a_failure_does_not_shorten_the_next() {
+        let mut seen = Seen::default();
+        seen.insert(key(1), Millis(0));
+        seen.settle(key(1), Outcome::Failed);
+        seen.insert(key(1), Millis(1000));
+        seen.expire(Millis(WINDOW_MS + 1));
+        assert_eq!(seen.fate(key(1)), Some(Fate::Pending));
+        seen.expire(Millis(WINDOW_MS + 1001));
+        assert!(seen.is_empty());
     }
 
     #[test]

@@ -2,19 +2,22 @@
 //!
 //! Owns what becomes of failures. A commit that failed leaves the engine in an unknown state, so the engine is opened
 //! again at once, for the readers; on a full disk, room that was reserved for this is given up. Commits are taken again
-//! when that room can be had back. A store that cannot be opened is moved aside, and one that lost something it had acknowledged gets a new epoch, so that clients know. Files that
-//! outgrew what they hold are rebuilt, in steps.
+//! when that room can be had back. A store that cannot be opened is moved aside, and one that lost something it had
+//! acknowledged gets a new epoch, so that clients know. Files that outgrew what they hold are rebuilt, in steps.
 //!
-//! `engine` is one database, `value` how values lie in it, `directory` which database counts, `slot` how readers and
-//! the writer share it, `rebuild` the copying.
+//! `engine` is one database, `value` how values lie in it, `ledger` how it knows that nothing is missing, `directory`
+//! which database counts, `slot` how readers and the writer share it, `trouble` what a failure leaves in doubt,
+//! `rebuild` the copying.
 
 mod directory;
 mod engine;
+mod ledger;
 mod rebuild;
 mod slot;
+mod trouble;
 mod value;
 
-use std::io::{self, ErrorKind};
+use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -23,9 +26,10 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 
 use self::directory::{Acknowledged, Directory, Generation};
-use self::engine::Engine;
+use self::engine::{Engine, Found};
 use self::rebuild::Rebuild;
 use self::slot::Slot;
+use self::trouble::{Condition, Trouble, is_refusal};
 use super::{Order, Store, StoreError, Table, Usage, Write, check_sizes};
 use crate::metrics;
 use crate::model::ids::Epoch;
@@ -36,7 +40,7 @@ const REBUILD_PAUSE: Duration = Duration::from_secs(600);
 /// of its size.
 const RESERVE_SHARE: u64 = 256;
 
-/// The sizes of a store, in bytes.
+/// The limits of a store; sizes are in bytes.
 #[derive(Debug, Clone)]
 pub struct Tuning {
     /// `sled` takes somewhat more memory than this; its own default is 1 GiB.
@@ -94,43 +98,6 @@ struct Writer {
     /// Size of the files after the last rebuild: none is worth while until they doubled.
     rebuilt: u64,
     rebuild_not_before: Option<Instant>,
-}
-
-/// The last commit failed, or what should have set that right.
-#[derive(Debug)]
-struct Trouble {
-    since: Instant,
-    kind: ErrorKind,
-    engine: Condition,
-    /// After a failed fsync the system takes pages for written that are not: only other files can be relied on.
-    files: Condition,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Condition {
-    Sound,
-    Doubtful,
-}
-
-impl Trouble {
-    fn of(error: &StoreError) -> Self {
-        let kind = match error {
-            StoreError::Unwritable(error) => error.kind(),
-            _ => ErrorKind::Other,
-        };
-        let files = if is_refusal(kind) { Condition::Sound } else { Condition::Doubtful };
-        Self { since: Instant::now(), kind, engine: Condition::Doubtful, files }
-    }
-
-    /// The disk was full before anything was tried.
-    fn from_the_start(error: &io::Error) -> Self {
-        Self { since: Instant::now(), kind: error.kind(), engine: Condition::Sound, files: Condition::Sound }
-    }
-}
-
-/// The write was not begun for want of room: nothing is wrong with what is on the disk.
-fn is_refusal(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge)
 }
 
 impl SledStore {
@@ -197,7 +164,7 @@ impl SledStore {
         self.slot.reopen(|| Engine::open(&path, self.tuning.cache))?;
         let engine = self.slot.engine()?;
         let commits = engine.commits()?;
-        if engine.epoch()? != Some(self.epoch) || commits < writer.commits {
+        if engine.epoch()? != Some(self.epoch) || commits < writer.commits || engine.found() == Found::Holes {
             let why = "it lost what it had acknowledged: restart the server, which gives it a new epoch";
             return Err(StoreError::Damaged(why.to_owned()));
         }
@@ -364,16 +331,14 @@ fn start(directory: &Directory, new_epoch: Epoch, tuning: &Tuning) -> Result<Sta
     })?;
     let acknowledged = Acknowledged::open(directory).map_err(StoreError::Unwritable)?;
     let (commits, promised) = (engine.commits()?, acknowledged.commits());
+    let lost = commits < promised || engine.found() == Found::Holes;
     let epoch = match engine.epoch()? {
-        Some(epoch) if commits >= promised => epoch,
+        Some(epoch) if !lost => epoch,
         None if !engine.is_empty() => return Err(StoreError::Damaged("it has no epoch".to_owned())),
-        found => {
-            if found.is_some() || promised > 0 {
-                log::error!(
-                    "the store in {} lost its last {} commits: what is left is kept, under a new epoch",
-                    directory.root().display(),
-                    promised.saturating_sub(commits)
-                );
+        _ => {
+            if lost {
+                let root = directory.root().display();
+                log::error!("the store in {root} lost some of what it held: what is left is kept, under a new epoch");
             }
             engine.set_about(new_epoch, commits)?;
             directory.sync(generation).map_err(StoreError::Unwritable)?;
@@ -402,15 +367,4 @@ fn reserve_for(directory: &Directory, tuning: &Tuning) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn open(dir: &Path) -> SledStore {
-        SledStore::open(dir, Epoch(7)).unwrap().store
-    }
-
-    crate::store::suite::store_suite!(|| {
-        let dir = tempfile::tempdir().unwrap();
-        (open(dir.path()), dir)
-    });
-}
+mod tests;

@@ -250,9 +250,8 @@ def test_the_offer_tells_what_waits(server, device):
 def test_asking_makes_a_node_known(server, device):
     sender, node = device(), unique("asked")
     server.offer(node)
-    sender.send(dest_id=node, type=1, payload="hi")
-    frames = sender.fence()
-    assert [f["type"] for f in frames] == [USER_OFFLINE], "offline, but not unknown"
+    notices, _ = sender.settled(dest_id=node, type=1, payload="hi")
+    assert [f["type"] for f in notices] == [USER_OFFLINE], "offline, but not unknown"
 
 
 @row("A9")

@@ -45,7 +45,7 @@ def append(server, run, chance):
     killer.join()
     try:
         while True:
-            frame = sender.receive(limit=1)
+            frame = sender.receive(within=1)
             if frame["type"] == CONFIRMATION:
                 to, which = frame["reference"].split(":")
                 confirmed.append((int(to), int(which)))
@@ -114,7 +114,7 @@ def test_kill_9_with_messages_on_their_way(make_server):
         for one, into in ((reader, received), (alice, confirmed)):
             try:
                 while True:
-                    into.append(one.receive(limit=5))
+                    into.append(one.receive(within=5))
             except (ConnectionClosed, OSError, TimeoutError):
                 pass
         server.start()

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from lib.device import ACK, CONFIG_REQUEST, CONFIG_RESPONSE, CONFIRMATION, Device, unique
+from lib.device import ACK, CONFIG_REQUEST, CONFIG_RESPONSE, CONFIRMATION, ERROR, Device, unique
 from lib.server import dumps, until
 
 row = pytest.mark.row
@@ -280,9 +280,10 @@ def test_the_count_limit_drops_the_oldest_and_says_so(make_server):
     assert page["dropped"] == 3
     assert server.metric("sparkmesh_inbox_dropped_total", reason="limit") == 3
     bob = Device(server, "bob", inbox="auto")
-    told = bob.refused("inbox_overflow")
-    assert "3" in told["message"]
-    assert [bob.receive()["payload"] for _ in range(5)] == [4, 5, 6, 7, 8]
+    frames = [bob.receive() for _ in range(6)]
+    (told,) = [f for f in frames if f["type"] == ERROR]
+    assert told["code"] == "inbox_overflow" and "3" in told["message"]
+    assert [f["payload"] for f in frames if f["type"] == 1] == [4, 5, 6, 7, 8]
 
 
 def test_the_byte_limit_drops_the_oldest(make_server):

@@ -260,7 +260,7 @@ def test_a_reader_that_does_not_read_harms_nobody_and_loses_nothing(server, devi
     assert server.metric("sparkmesh_queue_bytes") < 4_000_000, "what it does not take is not kept in memory"
     mute.break_off()
     for _ in range(total):
-        assert alice.wait_for(limit=30, type=CONFIRMATION)["status"] in ("delivered", "stored")
+        assert alice.wait_for(within=30, type=CONFIRMATION)["status"] in ("delivered", "stored")
     back = device(mute.node, inbox="auto")
     assert [back.receive()["payload"][0] for _ in range(total)] == list(range(total))
 

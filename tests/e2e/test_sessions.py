@@ -301,8 +301,7 @@ def test_a_member_who_is_away_finds_it_in_the_inbox(by_http, server, device):
     by_http.join(bob)
     server.ok("POST", f"/v1/sessions/{by_http.id}/join", key=server.key(away))
     owner.fence(), bob.fence()
-    owner.send(dest_session_id=by_http.id, type=1, payload="for later", reference="r", id="s-1")
-    notice, done = owner.fence()
+    (notice,), done = owner.settled(dest_session_id=by_http.id, type=1, payload="for later", id="s-1")
     assert (notice["type"], notice["src_id"], notice["dest_session_id"], notice["id"]) == (
         USER_OFFLINE,
         away,
@@ -338,10 +337,8 @@ def test_at_most_32_offline_notices_per_envelope(server, device):
         "POST", "/v1/sessions", 201, key=server.app(), json={"session_id": room, "members": [[owner.node], *members]}
     )
     owner.fence()
-    owner.send(dest_session_id=room, type=1, reference="r")
-    frames = owner.fence()
-    assert sum(f["type"] == USER_OFFLINE for f in frames) == 32
-    (done,) = [f for f in frames if f["type"] == CONFIRMATION]
+    notices, done = owner.settled(dest_session_id=room, type=1)
+    assert [f["type"] for f in notices] == [USER_OFFLINE] * 32
     assert (done["stored"], done["delivered"], done["dropped"]) == (40, 0, 0)
 
 
@@ -400,15 +397,9 @@ def test_a_real_id_of_an_anonymous_member_does_not_exist(by_http, server, device
     owner.fence()
     answers = []
     for target in (fox.node, unique("nobody")):
-        owner.send(
-            dest_session_id=by_http.id,
-            dest_id=target,
-            type=1,
-            payload="is it you?",
-            reference="r",
-            id="q" + target[-9:],
-        )
-        answers.append([{k: v for k, v in f.items() if k not in ("id", "timestamp", "src_id")} for f in owner.fence()])
+        notices, done = owner.settled(dest_session_id=by_http.id, dest_id=target, type=1, payload="is it you?")
+        hidden = ("id", "timestamp", "src_id", "reference")
+        answers.append([{k: v for k, v in frame.items() if k not in hidden} for frame in (*notices, done)])
     assert answers[0] == answers[1], "a member's real id and an id that is nobody's are answered alike"
     assert answers[0][0]["type"] == NODE_UNKNOWN
     fox.nothing()
@@ -440,9 +431,8 @@ def test_nothing_betrays_an_anonymous_member(by_http, server, device):
     fox.fence()
     fox.close()
     seen += [owner.wait_for(type=OFFLINE)]
-    owner.send(dest_session_id=by_http.id, type=1, payload="still there?", reference="r1")
-    owner.send(dest_session_id=by_http.id, dest_id="the-fox", type=1, payload="still there?", reference="r2")
-    frames = owner.fence()
+    frames = owner.settled(dest_session_id=by_http.id, type=1, payload="still there?")[0]
+    frames += owner.settled(dest_session_id=by_http.id, dest_id="the-fox", type=1, payload="still there?")[0]
     assert [f["src_id"] for f in frames if f["type"] == USER_OFFLINE] == ["the-fox", "the-fox"]
     seen += frames
     seen.append(by_http.info(owner))

@@ -46,7 +46,7 @@ def the_server_pings_an_idle_edge_every_25_seconds(server):
     one = RawDevice(server, unique("idle"))
     times = []
     while len(times) < 2:
-        opcode, _ = one.next(limit=40)
+        opcode, _ = one.next(within=40)
         assert opcode == PING, "nothing but pings for who is idle: no JSON heartbeat"
         times.append(time.monotonic())
     assert 20 <= times[1] - times[0] <= 30
@@ -78,7 +78,7 @@ def a_peer_that_has_vanished_is_noticed(server):
         json={"session_id": room, "presence": True, "members": [[watcher.node], [gone.node]]},
     )
     begin = time.monotonic()
-    watcher.wait_for(limit=50, type=106, src_id=gone.node)
+    watcher.wait_for(within=50, type=106, src_id=gone.node)
     assert 25 <= time.monotonic() - begin <= 45
     watcher.send(dest_id=gone.node, type=1, payload="x", id="to-the-gone")
     watcher.wait_for(type=USER_OFFLINE, id="to-the-gone")
@@ -111,7 +111,7 @@ def a_reader_that_stalls(server):
         sender.send(dest_id=node, type=1, payload=number, reference=str(number))
     stalled.ping_after(payload=2)
     for number in range(3):
-        assert sender.wait_for(limit=30, type=CONFIRMATION, reference=str(number))["status"] == "stored"
+        assert sender.wait_for(within=30, type=CONFIRMATION, reference=str(number))["status"] == "stored"
     assert 8 <= time.monotonic() - begin <= 16
     assert [m["payload"] for m in server.inbox(node)["messages"]] == [0, 1, 2]
     assert sender.confirmed(dest_id=node, type=1, payload=3)["status"] == "stored", "newer ones follow there"
@@ -132,7 +132,7 @@ def a_stalled_edge_gives_way_to_another(server):
     for number in range(20):
         sender.send(dest_id=older.node, type=1, payload=number)
     newest.ping_after(payload=19)
-    assert [older.receive(limit=30)["payload"] for _ in range(20)] == list(range(20))
+    assert [older.receive(within=30)["payload"] for _ in range(20)] == list(range(20))
     sender.confirmed(dest_id=older.node, type=1, payload=20)
     older.expect(payload=20)
     assert server.inbox(older.node)["messages"] == []
@@ -144,7 +144,7 @@ def with_ack_app_ten_seconds_without_an_ack_are_a_stall(server):
     sender, app = Device(server, unique("sender")), Device(server, unique("forgetful"), ack="app")
     sender.send(dest_id=app.node, type=1, payload="x", reference="r")
     app.expect(payload="x")
-    assert sender.wait_for(limit=30, type=CONFIRMATION)["status"] == "stored"
+    assert sender.wait_for(within=30, type=CONFIRMATION)["status"] == "stored"
     assert len(server.inbox(app.node)["messages"]) == 1
     app.close(), sender.close()
 
@@ -159,7 +159,7 @@ def a_replay_is_paced_by_acknowledgements(server):
     got = 0
     try:
         while True:
-            opcode, _ = behind.next(limit=8)
+            opcode, _ = behind.next(within=8)
             got += opcode == TEXT
     except (TimeoutError, Closed):
         pass

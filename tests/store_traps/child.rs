@@ -12,7 +12,7 @@ use sparkmesh::model::ids::Epoch;
 use sparkmesh::store::sled::{SledStore, Tuning};
 use sparkmesh::store::{Store, StoreError, Table, Write};
 
-use super::{KEPT, commit_number, envelope, put, small};
+use super::{KEPT, commit_number, put, small};
 
 /// The command that makes this binary `role`.
 pub(crate) fn command(role: &str, dir: &Path) -> Command {
@@ -71,9 +71,12 @@ pub(crate) fn run() {
     let dir = Path::new(&dir);
     match role.as_str() {
         "append" => append(dir, Tuning::default()),
-        "append and rebuild" => {
-            // Whenever the files have doubled, in steps of a few envelopes.
+        // Whenever the files have doubled.
+        "rebuild in steps" => {
             append(dir, Tuning { rebuild_factor: 1, rebuild_slack: 0, rebuild_step: 16 << 10, ..small() });
+        }
+        "rebuild at once" => {
+            append(dir, Tuning { rebuild_factor: 1, rebuild_slack: 0, rebuild_step: u64::MAX, ..small() });
         }
         "hold" => {
             let _store = SledStore::open(dir, Epoch(1)).unwrap().store;
@@ -114,34 +117,28 @@ fn churn(dir: &Path) {
         let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
     };
-    let round = |round: u64, count: u64, len: usize| {
-        let mut writes = Vec::new();
-        for n in round * count..(round + 1) * count {
-            writes.push(put(Table::Inbox, envelope(n), vec![n as u8; len]));
-            if n >= count {
-                writes.push(Write::Delete { table: Table::Inbox, key: envelope(n - count).into() });
+    // Number `n` of many devices' envelopes, each device's in order.
+    let key = |n: u64, devices: u64| [(n % devices).to_be_bytes(), (n / devices).to_be_bytes()].concat();
+    for (devices, count, len, warm, long) in [(200, 1000, 300, 30, 90), (3, 2, 200_000, 300, 900)] {
+        let round = |round: u64| {
+            let mut writes = Vec::new();
+            for n in round * count..(round + 1) * count {
+                writes.push(put(Table::Inbox, key(n, devices), vec![n as u8; len]));
+                if n >= 20 * count {
+                    writes.push(Write::Delete { table: Table::Inbox, key: key(n - 20 * count, devices).into() });
+                }
             }
-        }
-        store.commit(&writes).unwrap();
-    };
-    for (count, len) in [(1000, 300), (10, 200_000)] {
-        for n in 0..60 {
-            round(n, count, len);
-        }
+            store.commit(&writes).unwrap();
+        };
+        (0..warm).for_each(round);
         tell("rss", rss());
         tell("disk", store.usage().disk);
-        for n in 60..180 {
-            round(n, count, len);
-        }
+        (warm..long).for_each(round);
         tell("rss", rss());
         tell("disk", store.usage().disk);
-        store
-            .commit(
-                &(179 * count..180 * count)
-                    .map(|n| Write::Delete { table: Table::Inbox, key: envelope(n).into() })
-                    .collect::<Vec<_>>(),
-            )
-            .unwrap();
+        let rest = ((long - 20) * count..long * count)
+            .map(|n| Write::Delete { table: Table::Inbox, key: key(n, devices).into() });
+        store.commit(&rest.collect::<Vec<_>>()).unwrap();
     }
 }
 

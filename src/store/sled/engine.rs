@@ -1,4 +1,4 @@
-//! One opened `sled` database: tables, chunks and a little about itself.
+//! One opened `sled` database: tables, chunks and a ledger.
 //!
 //! Obeys what was measured of `sled`: plain inserts and removes only (a `Batch` or transaction that mixes them makes
 //! memory and disk grow without bound), no value over 4 KiB (see [`super::value`]), one `flush` and then an `fdatasync`
@@ -8,7 +8,9 @@
 //! Only one thread writes. After an error of a write the state of the engine is not known: it is to be dropped and
 //! opened again.
 
-use std::collections::BTreeSet;
+mod stock;
+
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,12 +24,14 @@ use ::sled::{Db, IVec, Tree};
 use bytes::Bytes;
 
 use super::super::{Order, StoreError, Table, Write};
+use super::ledger::{Committed, MAX_STEPS, Plan, Sum};
 use super::value::{self, Head};
 use crate::metrics;
 use crate::model::ids::Epoch;
 
 const EPOCH: &[u8] = b"epoch";
-const COMMITS: &[u8] = b"commits";
+const COMMITTED: &[u8] = b"committed";
+const PLAN: &[u8] = b"plan";
 /// Damaged values that are remembered, so that each is told of once.
 const MAX_REMEMBERED: usize = 1024;
 /// A database that this process has just closed may be locked a little longer, until the last thread of it has ended.
@@ -42,7 +46,29 @@ pub(super) struct Engine {
     /// `sled`'s data file, opened a second time for the `fdatasync`.
     data: File,
     live: AtomicU64,
+    /// Of all heads; only the writer touches it.
+    sum: Mutex<Sum>,
+    found: Found,
     damaged: Mutex<BTreeSet<(Table, Vec<u8>)>>,
+}
+
+/// What was found at opening.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Found {
+    Whole,
+    /// It can be read, but something that was acknowledged is not there, or something deleted is there again.
+    Holes,
+}
+
+/// One write, with the heads of its key before and after it.
+struct Step<'a> {
+    table: Table,
+    key: &'a [u8],
+    value: Option<&'a [u8]>,
+    old: Option<IVec>,
+    new: Option<IVec>,
+    /// After it.
+    sum: Sum,
 }
 
 /// The names of the trees are on disk: they never change.
@@ -62,46 +88,62 @@ impl Engine {
         guarded(|| {
             let db = open_database(path, cache_bytes)?;
             let open = |name: &str| db.open_tree(name).map_err(failed);
-            let engine = Self {
-                heads: [
-                    open(tree_names(Table::Inbox).0)?,
-                    open(tree_names(Table::Records).0)?,
-                    open(tree_names(Table::Push).0)?,
-                ],
-                chunks: [
-                    open(tree_names(Table::Inbox).1)?,
-                    open(tree_names(Table::Records).1)?,
-                    open(tree_names(Table::Push).1)?,
-                ],
+            let [inbox, records, push] = Table::ALL.map(tree_names);
+            let mut engine = Self {
+                heads: [open(inbox.0)?, open(records.0)?, open(push.0)?],
+                chunks: [open(inbox.1)?, open(records.1)?, open(push.1)?],
                 about: open("about")?,
                 data: File::open(path.join("db")).map_err(StoreError::Unwritable)?,
                 live: AtomicU64::new(0),
+                sum: Mutex::default(),
+                found: Found::Whole,
                 damaged: Mutex::default(),
                 db,
             };
-            for table in Table::ALL {
-                engine.count(table)?;
-                engine.remove_orphans(table)?;
-            }
+            engine.found = engine.take_stock()?;
             Ok(engine)
         })
     }
 
+    pub(super) fn found(&self) -> Found {
+        self.found
+    }
+
     pub(super) fn epoch(&self) -> Result<Option<Epoch>, StoreError> {
-        Ok(self.number(EPOCH)?.map(Epoch))
+        let Some(raw) = self.about.get(EPOCH).map_err(failed)? else { return Ok(None) };
+        let raw = raw.as_ref().try_into().map_err(|_| StoreError::Damaged("its epoch is no number".to_owned()))?;
+        Ok(Some(Epoch(u64::from_be_bytes(raw))))
     }
 
+    /// How many commits it holds.
     pub(super) fn commits(&self) -> Result<u64, StoreError> {
-        Ok(self.number(COMMITS)?.unwrap_or(0))
+        Ok(self.committed()?.number)
     }
 
-    /// Durable when this returns.
+    fn committed(&self) -> Result<Committed, StoreError> {
+        let raw = self.about.get(COMMITTED).map_err(failed)?;
+        let decode =
+            |raw: IVec| Committed::decode(&raw).ok_or(StoreError::Damaged("its ledger is unreadable".to_owned()));
+        raw.map_or(Ok(Committed::default()), decode)
+    }
+
+    /// Takes what it holds now for right. Durable when this returns.
     pub(super) fn set_about(&self, epoch: Epoch, commits: u64) -> Result<(), StoreError> {
         guarded(|| {
             self.about.insert(EPOCH, &epoch.0.to_be_bytes()).map_err(failed)?;
-            self.about.insert(COMMITS, &commits.to_be_bytes()).map_err(failed)?;
-            self.sync()
+            self.seal(commits)
         })
+    }
+
+    fn seal(&self, number: u64) -> Result<(), StoreError> {
+        let committed = Committed { number, sum: self.sum() };
+        self.about.insert(COMMITTED, &committed.encode()).map_err(failed)?;
+        self.db.flush().map_err(failed)?;
+        self.data.sync_data().map_err(StoreError::Unwritable)
+    }
+
+    fn sum(&self) -> Sum {
+        *self.sum.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -116,45 +158,71 @@ impl Engine {
     /// Applies `writes` in order, and makes them and the number of this commit durable.
     pub(super) fn commit(&self, writes: &[Write], number: u64) -> Result<(), StoreError> {
         guarded(|| {
-            self.apply(writes)?;
-            self.about.insert(COMMITS, &number.to_be_bytes()).map_err(failed)?;
-            self.sync()
-        })
-    }
-
-    /// Applies `writes` in order; they are durable after the next sync.
-    pub(super) fn apply(&self, writes: &[Write]) -> Result<(), StoreError> {
-        writes.iter().try_for_each(|write| match write {
-            Write::Put { table, key, value } => self.put(*table, key, value),
-            Write::Delete { table, key } => self.delete(*table, key),
-        })
-    }
-
-    pub(super) fn put(&self, table: Table, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
-        let chunks = &self.chunks[table as usize];
-        let mut head = Head::of(key, value, 0);
-        if head.chunks() > 0 {
-            // A generation that no chunk of the old value has: they must stay whole until the new head is there.
-            let old = self.heads[table as usize].get(key).map_err(failed)?;
-            let old = old.as_ref().and_then(|raw| Head::decode(raw));
-            head.generation = old.map_or(0, |(old, _)| old.generation.wrapping_add(1));
-            for (number, chunk) in value::chunks(value).enumerate() {
-                self.insert(chunks, &value::chunk_key(key, head.generation, number as u16), chunk)?;
+            for part in writes.chunks(MAX_STEPS) {
+                let steps = self.plan(part)?;
+                let sums = std::iter::once(self.sum()).chain(steps.iter().map(|step| step.sum)).collect();
+                self.about.insert(PLAN, Plan { number, sums }.encode()).map_err(failed)?;
+                steps.iter().try_for_each(|step| self.take(step))?;
             }
-        }
-        let old = self.insert(&self.heads[table as usize], key, &head.encode(value))?;
-        self.replaced(table, key, old)
+            self.seal(number)
+        })
     }
 
-    fn delete(&self, table: Table, key: &[u8]) -> Result<(), StoreError> {
-        let old = self.remove(&self.heads[table as usize], key)?;
-        self.replaced(table, key, old)
+    /// Applies `writes` in order, for an engine that nobody relies on yet.
+    pub(super) fn apply(&self, writes: &[Write]) -> Result<(), StoreError> {
+        guarded(|| self.plan(writes)?.iter().try_for_each(|step| self.take(step)))
+    }
+
+    fn plan<'a>(&self, writes: &'a [Write]) -> Result<Vec<Step<'a>>, StoreError> {
+        let mut sum = self.sum();
+        let mut steps: Vec<Step<'a>> = Vec::with_capacity(writes.len());
+        let mut last: HashMap<(Table, &[u8]), usize> = HashMap::with_capacity(writes.len());
+        for write in writes {
+            let (table, key, value) = match write {
+                Write::Put { table, key, value } => (*table, key.as_ref(), Some(value.as_ref())),
+                Write::Delete { table, key } => (*table, key.as_ref(), None),
+            };
+            let old = match last.insert((table, key), steps.len()) {
+                Some(earlier) => steps[earlier].new.clone(),
+                None => self.heads[table as usize].get(key).map_err(failed)?,
+            };
+            let new = value.map(|value| {
+                // A generation that no chunk of the old value has: they must stay whole until the new head is there.
+                let before = old.as_ref().and_then(|raw| Head::decode(raw));
+                let generation = before.map_or(0, |(before, _)| before.generation.wrapping_add(1));
+                IVec::from(Head::of(key, value, generation).encode(value))
+            });
+            if let Some(old) = &old {
+                sum = sum.without(table, key, Head::header(old));
+            }
+            if let Some(new) = &new {
+                sum = sum.with(table, key, Head::header(new));
+            }
+            steps.push(Step { table, key, value, old, new, sum });
+        }
+        Ok(steps)
+    }
+
+    fn take(&self, step: &Step<'_>) -> Result<(), StoreError> {
+        let (heads, chunks) = (&self.heads[step.table as usize], &self.chunks[step.table as usize]);
+        match (step.value, &step.new) {
+            (Some(value), Some(raw)) => {
+                let generation = Head::decode(raw).map_or(0, |(head, _)| head.generation);
+                for (number, chunk) in value::chunks(value).enumerate() {
+                    self.insert(chunks, &value::chunk_key(step.key, generation, number as u16), chunk)?;
+                }
+                self.insert(heads, step.key, raw)?;
+            }
+            _ => self.remove(heads, step.key)?,
+        }
+        *self.sum.lock().unwrap_or_else(PoisonError::into_inner) = step.sum;
+        self.replaced(step.table, step.key, step.old.as_ref())
     }
 
     /// Removes what belonged to a head that is no longer there.
-    fn replaced(&self, table: Table, key: &[u8], old: Option<IVec>) -> Result<(), StoreError> {
+    fn replaced(&self, table: Table, key: &[u8], old: Option<&IVec>) -> Result<(), StoreError> {
         let Some(old) = old else { return Ok(()) };
-        if let Some((old, _)) = Head::decode(&old) {
+        if let Some((old, _)) = Head::decode(old) {
             for number in 0..old.chunks() {
                 self.remove(&self.chunks[table as usize], &value::chunk_key(key, old.generation, number))?;
             }
@@ -166,27 +234,22 @@ impl Engine {
         Ok(())
     }
 
-    fn insert(&self, tree: &Tree, key: &[u8], value: &[u8]) -> Result<Option<IVec>, StoreError> {
+    fn insert(&self, tree: &Tree, key: &[u8], value: &[u8]) -> Result<(), StoreError> {
         let old = tree.insert(key, value).map_err(failed)?;
         self.live.fetch_add((key.len() + value.len()) as u64, Ordering::Relaxed);
         self.forget(key, old.as_ref());
-        Ok(old)
+        Ok(())
     }
 
-    fn remove(&self, tree: &Tree, key: &[u8]) -> Result<Option<IVec>, StoreError> {
+    fn remove(&self, tree: &Tree, key: &[u8]) -> Result<(), StoreError> {
         let old = tree.remove(key).map_err(failed)?;
         self.forget(key, old.as_ref());
-        Ok(old)
+        Ok(())
     }
 
     fn forget(&self, key: &[u8], old: Option<&IVec>) {
         let bytes = old.map_or(0, |old| (key.len() + old.len()) as u64);
         self.live.fetch_sub(bytes, Ordering::Relaxed);
-    }
-
-    fn sync(&self) -> Result<(), StoreError> {
-        self.db.flush().map_err(failed)?;
-        self.data.sync_data().map_err(StoreError::Unwritable)
     }
 
     pub(super) fn get(&self, table: Table, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
@@ -264,47 +327,6 @@ impl Engine {
             log::error!("a damaged value is left out: table {}, key {}", tree_names(table).0, key.escape_ascii());
         }
     }
-
-    fn number(&self, name: &[u8]) -> Result<Option<u64>, StoreError> {
-        let Some(raw) = self.about.get(name).map_err(failed)? else { return Ok(None) };
-        let raw = raw
-            .as_ref()
-            .try_into()
-            .map_err(|_| StoreError::Damaged(format!("{} is no number", name.escape_ascii())))?;
-        Ok(Some(u64::from_be_bytes(raw)))
-    }
-
-    fn count(&self, table: Table) -> Result<(), StoreError> {
-        let mut live = 0;
-        for pair in self.heads[table as usize].iter().chain(self.chunks[table as usize].iter()) {
-            let (key, value) = pair.map_err(failed)?;
-            live += (key.len() + value.len()) as u64;
-        }
-        self.live.fetch_add(live, Ordering::Relaxed);
-        Ok(())
-    }
-
-    /// Removes the chunks that no head names: a crash came between them and their head.
-    fn remove_orphans(&self, table: Table) -> Result<(), StoreError> {
-        let chunks = &self.chunks[table as usize];
-        let mut owner: Option<(Vec<u8>, Option<Head>)> = None;
-        for raw in chunks.iter().keys() {
-            let raw = raw.map_err(failed)?;
-            let Some((key, generation, number)) = value::split_chunk_key(&raw) else {
-                self.remove(chunks, &raw)?;
-                continue;
-            };
-            if owner.as_ref().is_none_or(|(owner, _)| owner != key) {
-                let head = self.heads[table as usize].get(key).map_err(failed)?;
-                owner = Some((key.to_vec(), head.and_then(|raw| Head::decode(&raw).map(|(head, _)| head))));
-            }
-            let head = owner.as_ref().and_then(|(_, head)| *head);
-            if head.is_none_or(|head| head.generation != generation || number >= head.chunks()) {
-                self.remove(chunks, &raw)?;
-            }
-        }
-        Ok(())
-    }
 }
 
 fn open_database(path: &Path, cache_bytes: u64) -> Result<Db, StoreError> {
@@ -351,73 +373,4 @@ fn guarded<T>(work: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreEr
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::suite::patterned;
-
-    fn engine() -> (Engine, tempfile::TempDir) {
-        let dir = tempfile::tempdir().unwrap();
-        (Engine::open(dir.path(), 1 << 20).unwrap(), dir)
-    }
-
-    #[test]
-    fn a_flipped_bit_is_never_served_and_is_told_of_once() {
-        let (engine, _dir) = engine();
-        let long = patterned(10_000, 1);
-        for (key, value) in [(b"a", b"short".as_slice()), (b"b", &long), (b"c", &long), (b"d", &long)] {
-            engine.put(Table::Inbox, key, value).unwrap();
-        }
-        let (heads, chunks) = (&engine.heads[0], &engine.chunks[0]);
-        let flip = |tree: &Tree, key: &[u8]| {
-            let mut raw = tree.get(key).unwrap().unwrap().to_vec();
-            *raw.last_mut().unwrap() ^= 1;
-            tree.insert(key, raw).unwrap();
-        };
-        flip(heads, b"a");
-        flip(chunks, &value::chunk_key(b"b", 0, 1));
-        chunks.remove(value::chunk_key(b"c", 0, 0)).unwrap();
-        let before = metrics::INBOX_DROPPED.with_label_values(&["damaged"]).get();
-        for _ in 0..3 {
-            for key in [b"a", b"b", b"c"] {
-                assert_eq!(engine.get(Table::Inbox, key).unwrap(), None);
-            }
-            let mut seen = Vec::new();
-            let mut visit = |key: &[u8], value: Bytes| {
-                assert_eq!(value, long);
-                seen.extend_from_slice(key);
-                ControlFlow::Continue(())
-            };
-            engine.scan(Table::Inbox, b"", None, Order::Ascending, &mut visit).unwrap();
-            assert_eq!(seen, b"d");
-        }
-        assert_eq!(metrics::INBOX_DROPPED.with_label_values(&["damaged"]).get() - before, 3);
-        engine.put(Table::Inbox, b"a", b"anew").unwrap();
-        assert_eq!(engine.get(Table::Inbox, b"a").unwrap(), Some("anew".into()));
-    }
-
-    #[test]
-    fn a_crash_within_a_put_leaves_the_old_value_and_no_rubbish() {
-        let (engine, dir) = engine();
-        let (old, new) = (patterned(10_000, 1), patterned(20_000, 2));
-        engine.put(Table::Records, b"k", &old).unwrap();
-        let live = engine.live();
-        // As far as a put gets before its head: the chunks of the next generation, and those of a key never seen.
-        for (number, chunk) in value::chunks(&new).enumerate() {
-            engine.chunks[1].insert(value::chunk_key(b"k", 1, number as u16), chunk).unwrap();
-            engine.chunks[1].insert(value::chunk_key(b"new", 0, number as u16), chunk).unwrap();
-        }
-        assert_eq!(engine.get(Table::Records, b"k").unwrap().unwrap(), old);
-        engine.sync().unwrap();
-        drop(engine);
-        let engine = Engine::open(dir.path(), 1 << 20).unwrap();
-        assert_eq!(engine.get(Table::Records, b"k").unwrap().unwrap(), old);
-        assert_eq!(engine.chunks[1].len(), 2);
-        assert_eq!(engine.live(), live);
-    }
-
-    #[test]
-    fn a_panic_of_the_database_is_damage() {
-        let result: Result<(), _> = guarded(|| panic!("as {} does", "sled"));
-        assert!(matches!(result, Err(StoreError::Damaged(text)) if text.ends_with("as sled does")));
-    }
-}
+mod tests;

@@ -6,6 +6,8 @@
 
 use std::ops::ControlFlow;
 
+use bytes::Bytes;
+
 use super::super::{Order, StoreError, Table, Write};
 use super::directory::{Directory, Generation};
 use super::engine::Engine;
@@ -44,7 +46,8 @@ impl Rebuild {
                     return ControlFlow::Break(());
                 }
                 left = left.saturating_sub((key.len() + value.len()).max(1) as u64);
-                match target.put(table, key, &value) {
+                let key = Bytes::copy_from_slice(key);
+                match target.apply(&[Write::Put { table, key, value }]) {
                     Ok(()) => ControlFlow::Continue(()),
                     Err(error) => {
                         failure = Some(error);
@@ -73,7 +76,8 @@ impl Rebuild {
                 at < self.table || (at == self.table && key.as_ref() < self.from.as_slice())
             }
         };
-        writes.iter().filter(behind).try_for_each(|write| self.target.apply(std::slice::from_ref(write)))
+        let behind: Vec<Write> = writes.iter().filter(behind).cloned().collect();
+        self.target.apply(&behind)
     }
 
     /// The finished engine, with all of it on disk: ready to be made current.

@@ -46,6 +46,11 @@ impl Head {
         (inline.len() == expected && head.len as usize <= super::super::MAX_VALUE).then_some((head, inline))
     }
 
+    /// The part of a head's bytes that says what its value is.
+    pub(super) fn header(raw: &[u8]) -> &[u8] {
+        &raw[..raw.len().min(HEADER)]
+    }
+
     /// How many chunks its value has.
     pub(super) fn chunks(self) -> u16 {
         (self.len as usize).saturating_sub(PIECE - HEADER).div_ceil(PIECE) as u16

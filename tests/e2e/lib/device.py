@@ -36,23 +36,23 @@ class Frames:
         self._send(dumps(fields) if text is None else text)
         return self
 
-    def receive(self, limit=LIMIT):
+    def receive(self, within=LIMIT):
         """The next frame, whatever it is."""
-        text = self._receive(limit)
+        text = self._receive(within)
         assert isinstance(text, str), f"a binary frame: {text!r}"
         frame = json.loads(text)
         assert isinstance(frame, dict), text
         return frame
 
-    def expect(self, limit=LIMIT, **wanted):
+    def expect(self, within=LIMIT, **wanted):
         """The next frame, which must have these fields."""
-        frame = self.receive(limit)
+        frame = self.receive(within)
         assert matches(frame, wanted), f"{self.node}: expected {wanted}, got {frame}"
         return frame
 
-    def wait_for(self, limit=LIMIT, **wanted):
+    def wait_for(self, within=LIMIT, **wanted):
         """The first frame with these fields; those before it are given up."""
-        deadline = time.monotonic() + limit
+        deadline = time.monotonic() + within
         seen = []
         while (left := deadline - time.monotonic()) > 0:
             try:
@@ -62,14 +62,14 @@ class Frames:
             if matches(frame, wanted):
                 return frame
             seen.append(frame)
-        raise AssertionError(f"{self.node}: no {wanted} within {limit} s, but {seen}")
+        raise AssertionError(f"{self.node}: no {wanted} within {within} s, but {seen}")
 
-    def fence(self, limit=LIMIT):
+    def fence(self, within=LIMIT):
         """All frames that were on their way to this edge before now: a config request comes back behind them."""
         self.send(type=CONFIG_REQUEST, payload={})
         before = []
         while True:
-            frame = self.receive(limit)
+            frame = self.receive(within)
             if frame.get("type") == CONFIG_RESPONSE:
                 return before
             before.append(frame)
@@ -79,22 +79,31 @@ class Frames:
         before = self.fence()
         assert before == [], f"{self.node}: expected nothing, got {before}"
 
-    def confirmed(self, limit=LIMIT, **envelope):
+    def confirmed(self, within=LIMIT, **envelope):
         """Sends with a reference and gives the CONFIRMATION, which is demanded."""
         reference = envelope.setdefault("reference", unique("ref"))
         self.send(**envelope)
-        return self.wait_for(limit, type=CONFIRMATION, reference=reference)
+        return self.wait_for(within, type=CONFIRMATION, reference=reference)
 
-    def refused(self, code, limit=LIMIT, **wanted):
+    def settled(self, **envelope):
+        """Sends with a reference; gives what else came until all was said about it, and the CONFIRMATION."""
+        reference = envelope.setdefault("reference", unique("ref"))
+        self.send(**envelope)
+        frames = []
+        while not matches(frame := self.receive(), {"type": CONFIRMATION, "reference": reference}):
+            frames.append(frame)
+        return frames + self.fence(), frame
+
+    def refused(self, code, within=LIMIT, **wanted):
         """The next frame must be this ERROR."""
-        frame = self.expect(limit, type=ERROR, code=code, **wanted)
+        frame = self.expect(within, type=ERROR, code=code, **wanted)
         assert frame["message"], "a refusal has words for a person"
         return frame
 
-    def fetch(self, limit=LIMIT, **payload):
+    def fetch(self, within=LIMIT, **payload):
         """The payload of the answer to an inbox fetch."""
         self.send(type=CONFIG_REQUEST, payload={"fetch_inbox_messages": True} | payload)
-        return self.wait_for(limit, type=CONFIG_RESPONSE)["payload"]
+        return self.wait_for(within, type=CONFIG_RESPONSE)["payload"]
 
 
 def socket_url(server, node, *, path=None, offer=None, key=None, **params):
@@ -118,7 +127,8 @@ class Device(Frames):
         self.server, self.node = server, node
         self.key = server.key(node, client=client, role=role)
         url = url or socket_url(server, node, key=self.key, **params)
-        self.socket = connect(
+        self.opened = contextlib.ExitStack()
+        opening = connect(
             url,
             additional_headers=headers,
             origin=origin,
@@ -130,17 +140,18 @@ class Device(Frames):
             compression=None,
             proxy=None,
         )
+        self.socket = self.opened.enter_context(opening)
 
     def _send(self, text):
         self.socket.send(text)
 
-    def _receive(self, limit):
-        return self.socket.recv(timeout=limit)
+    def _receive(self, within):
+        return self.socket.recv(timeout=within)
 
-    def closed(self, code=None, limit=LIMIT):
+    def closed(self, code=None, within=LIMIT):
         """Reads until the server closes; gives the frames before it. `code` is demanded."""
         frames = []
-        deadline = time.monotonic() + limit
+        deadline = time.monotonic() + within
         while True:
             try:
                 frames.append(self.receive(max(0.01, deadline - time.monotonic())))
@@ -151,7 +162,7 @@ class Device(Frames):
 
     def close(self):
         with contextlib.suppress(Exception):
-            self.socket.close()
+            self.opened.close()
 
     def break_off(self):
         """Ends the connection without a close frame, as a lost network does."""

@@ -114,9 +114,9 @@ class RawDevice(Frames):
         assert not second & 0x80, "a server never masks"
         return first & 0x0F, bool(first & 0x80), self._take(size, deadline)
 
-    def next(self, limit=LIMIT):
+    def next(self, within=LIMIT):
         """The next message or ping as (opcode, bytes); answers pings if it does that."""
-        deadline = time.monotonic() + limit
+        deadline = time.monotonic() + within
         while True:
             opcode, fin, payload = self.read_frame(deadline)
             if opcode == PING:
@@ -134,8 +134,8 @@ class RawDevice(Frames):
                     whole, self.partial = self.partial, b""
                     return TEXT if opcode == CONTINUATION else opcode, whole
 
-    def _receive(self, limit):
-        deadline = time.monotonic() + limit
+    def _receive(self, within):
+        deadline = time.monotonic() + within
         while True:
             opcode, payload = self.next(max(0.001, deadline - time.monotonic()))
             if opcode == TEXT:
@@ -149,10 +149,10 @@ class RawDevice(Frames):
             self.next()
         return found
 
-    def closed(self, code=None, limit=LIMIT):
+    def closed(self, code=None, within=LIMIT):
         """Reads until the server ends the connection; gives the JSON frames before it. `code` may be several."""
         frames = []
-        deadline = time.monotonic() + limit
+        deadline = time.monotonic() + within
         while True:
             try:
                 opcode, payload = self.next(max(0.01, deadline - time.monotonic()))

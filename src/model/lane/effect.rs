@@ -1,0 +1,68 @@
+//! What a lane asks of the shell, and why.
+
+use super::super::codes::Close;
+use super::super::custody::Outcome;
+use super::super::ids::{ConnectionId, NodeId, Seq};
+use super::super::outbox::{Class, Item};
+
+/// Why an envelope goes to the inbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Why {
+    /// The device has no edge.
+    Absent,
+    /// Its edges make no progress.
+    Stalled,
+    /// Its outbox is full.
+    Overflow,
+    /// Older ones are in the inbox already.
+    Behind,
+}
+
+impl Why {
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Absent => "absent",
+            Self::Stalled => "stalled",
+            Self::Overflow => "overflow",
+            Self::Behind => "behind",
+        }
+    }
+
+    /// Whether the device is to be woken, and the sender told that it is away.
+    pub fn is_away(self) -> bool {
+        matches!(self, Self::Absent | Self::Stalled)
+    }
+}
+
+/// What the shell does next.
+#[derive(Debug)]
+pub enum Effect<T> {
+    /// The edge has something to write.
+    Wake(ConnectionId),
+    /// Into the inbox; answered by [`Lane::appended`].
+    Append(Item<T>, Why),
+    /// Tell the sender.
+    Settle {
+        ticket: T,
+        shown: Option<NodeId>,
+        outcome: Outcome,
+    },
+    /// An envelope has expired or was dropped, known by class, for the metrics.
+    Count {
+        class: Class,
+        outcome: Outcome,
+    },
+    /// The same envelope came again.
+    Duplicate,
+    /// Read the inbox from `from` on, about `room` bytes; answered by [`Lane::page`].
+    Read {
+        from: Seq,
+        room: usize,
+        generation: u64,
+    },
+    /// This place of the inbox is acknowledged.
+    Remove(Seq),
+    Close(ConnectionId, Close),
+}
+
+pub(super) type Effects<T> = Vec<Effect<T>>;
