@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { after, before, describe, test } from "node:test";
+import { after, before, describe, test as plain } from "node:test";
 import WebSocket from "ws";
 import { ClosedError, MemoryStorage, RefusedError, Sparkmesh, TimeoutError, Type } from "../dist/index.js";
 import { FileStorage } from "../dist/node.js";
@@ -15,6 +15,9 @@ let server;
 /** @type {Sparkmesh[]} */
 const opened = [];
 let count = 0;
+
+/** @param {() => Promise<void>} body */
+const test = (name, body) => plain(name, { timeout: 60_000 }, body);
 const unique = (name) => `${name}-${++count}`;
 
 /** @param {string} node @param {Partial<import("../dist/index.js").ClientOptions> & {claims?: object}} [options] */
