@@ -49,7 +49,7 @@ const TICKS = {
 
 /** @param {Item} item */
 function draw(item) {
-  const line = element("li", item.kind);
+  const line = element("div", item.kind);
   line.dataset.id = item.id;
   if (item.kind === "notice") {
     line.textContent = item.text;
@@ -253,7 +253,19 @@ async function joined(client, who) {
   }
 }
 
-async function enter(who) {
+function showRoom(who) {
+  $("problem").textContent = "";
+  $("entrance").hidden = true;
+  $("conversation").hidden = $("actions").hidden = false;
+  $("place").textContent = `#${who.room}`;
+  document.title = `#${who.room} – sparkmesh chat`;
+  showPeople();
+  $("log").scrollTop = $("log").scrollHeight;
+  $("text").focus();
+}
+
+/** `first`: this device has never been here, and what goes wrong is told at the entrance. `again`: it goes on trying. */
+async function enter(who, time) {
   say("Connecting …");
   const client = new Sparkmesh({
     url: location.origin,
@@ -264,31 +276,30 @@ async function enter(who) {
   Object.assign(room, { client, who, members: new Map(), session: client.session(`room.${who.room}`), steppedAway: false });
   room.items = memory.read("items") ?? [];
   $("log").replaceChildren(...room.items.map(draw));
+  // What waits is taken from the first moment on.
   listen(client, room.session);
-  // What waits is taken from the first moment on, whether or not the room answers.
-  const problem = client.on("disconnected", ({ error }) => ($("problem").textContent = error.message));
   try {
-    // The key first: without one there is nothing to wait for.
-    await getKey(who, AbortSignal.timeout(10_000));
-    await client.connect({ signal: AbortSignal.timeout(20_000) });
+    if (time === "again") {
+      showRoom(who);
+      await client.connect();
+    } else {
+      // The key first: without one there is nothing to wait for.
+      await getKey(who, AbortSignal.timeout(10_000));
+      await client.connect({ signal: AbortSignal.timeout(20_000) });
+    }
     await joined(client, who);
     await room.session.info();
   } catch (error) {
+    if (time === "again") return say(`That did not work: ${error.message}`);
     room.steppedAway = true;
     await client.close();
     throw error;
-  } finally {
-    problem();
   }
-  memory.write("who", who);
-  $("problem").textContent = "";
-  $("entrance").hidden = true;
-  $("conversation").hidden = $("actions").hidden = false;
-  $("place").textContent = `#${who.room}`;
-  document.title = `#${who.room} – sparkmesh chat`;
+  if (time === "first") {
+    memory.write("who", who);
+    showRoom(who);
+  }
   await askForPeople();
-  $("log").scrollTop = $("log").scrollHeight;
-  $("text").focus();
 }
 
 /** A device of a person of this name: the one of this tab, if it was that person before. */
@@ -314,7 +325,7 @@ $("enter").addEventListener("submit", async (event) => {
   event.preventDefault();
   const form = event.target;
   $("problem").textContent = "";
-  const wrong = [form.name, form.room, $("name"), $("room")].find((field) => field instanceof HTMLInputElement && !field.validity.valid);
+  const wrong = [$("name"), $("room")].find((field) => !field.validity.valid);
   if (wrong) {
     const label = wrong.labels[0].textContent;
     $("problem").textContent = wrong.value ? `${label}: only letters, digits, _ and -, please.` : `${label}: please fill it in.`;
@@ -327,7 +338,7 @@ $("enter").addEventListener("submit", async (event) => {
     forgetAll();
     const who = deviceOf($("name").value, $("room").value, $("anonymous").checked);
     await isOwn(who.node);
-    await enter(who);
+    await enter(who, "first");
   } catch (error) {
     say("");
     $("problem").textContent = `That did not work: ${error.message}`;
@@ -399,10 +410,7 @@ if (before && (await isOwn(before.node))) {
   $("name").value = before.name;
   $("room").value = before.room;
   $("anonymous").checked = before.anonymous;
-  await enter(before).catch((error) => {
-    say("");
-    $("problem").textContent = `That did not work: ${error.message}`;
-  });
+  await enter(before, "again");
 } else {
   if (before) forgetAll();
   $("name").focus();

@@ -63,9 +63,14 @@ export class Session extends TypedEventTarget<SessionEventMap> {
     return record;
   }
 
-  /** All members, and whether they are online. */
+  /** All members, and whether they are online; `online` is renewed by it. */
   async presence(call?: CallOptions): Promise<MemberPresence[]> {
-    return (await this.#host.http.sessions.presence(this.id, call)).members;
+    const { members } = await this.#host.http.sessions.presence(this.id, call);
+    this.#online.clear();
+    for (const { node_id, online } of members) {
+      if (online && node_id !== this.#me) this.#online.add(node_id);
+    }
+    return members;
   }
 
   async leave(call?: CallOptions): Promise<void> {

@@ -188,7 +188,7 @@ describe("sessions", () => {
     await until("bob sees alice", () => hers.online.has(alice.nodeId));
     const fox = await carol.joinSession(room.id, { anonymous_id: "the-fox" });
     assert.equal(fox.me, "the-fox");
-    await until("alice sees the fox", () => room.online.has("the-fox") && room.online.has(bob.nodeId));
+    await until("alice sees the fox", async () => (await room.presence()) && room.online.has("the-fox") && room.online.has(bob.nodeId));
 
     const said = event(hers, "message");
     assert.equal((await fox.send("hello all")).delivered, 2);
@@ -227,9 +227,10 @@ describe("sessions", () => {
 
   test("a closed session takes whom its owner adds; refusals have their words", async () => {
     const [alice, bob] = [await online(unique("alice")), await online(unique("bob"))];
-    const { session } = await alice.createSession({ session_id: unique("club") });
+    const { session } = await alice.createSession();
     await assert.rejects(bob.joinSession(session.id), { name: "RefusedError", code: "forbidden", status: 403 });
-    await assert.rejects(bob.createSession({ session_id: session.id }), { code: "conflict", status: 409 });
+    const { session: open } = await alice.createSession({ anyone_can_join: true, anonymous_id: "the-owl" });
+    await assert.rejects(bob.joinSession(open.id, { anonymous_id: "the-owl" }), { code: "conflict", status: 409 });
     await assert.rejects(bob.session(unique("none")).info(), { code: "not_found", status: 404 });
     await session.add(bob.nodeId);
     assert.equal((await bob.session(session.id).send("in")).status, "delivered");
