@@ -234,6 +234,7 @@ fn println_ready(state: &State) {
     let _ = writeln!(out, "sparkmesh ready on {url}");
     if state.config.mode == crate::config::Mode::Dev {
         let secret: PathBuf = state.config.data_dir.join("secret");
+        let _ = writeln!(out, "chat: {url}/");
         let _ = writeln!(out, "try:  sparkmesh connect --node alice --secret-file {} {url}", secret.display());
     }
     let _ = out.flush();
