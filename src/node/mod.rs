@@ -24,6 +24,10 @@ use crate::view::{Device, View};
 /// How often the lanes are looked after: heartbeats, stalls, forgetting.
 const TICK: Duration = Duration::from_secs(1);
 
+/// How long an edge may leave unasked what nobody waits for. Short: what a device has read and not acknowledged when it
+/// leaves comes to it again.
+const ASK: Duration = Duration::from_millis(20);
+
 /// How full the server is and whether it goes away, for everybody to read.
 #[derive(Debug)]
 pub struct Standing {
@@ -110,6 +114,7 @@ impl Actor for Node {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.run_interval(TICK, |node, _| node.tick());
+        ctx.run_interval(ASK, |node, _| node.view.ask_all());
     }
 }
 
