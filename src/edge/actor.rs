@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
+use actix_web::error::PayloadError;
 use actix_ws::{AggregatedMessage, AggregatedMessageStream, ProtocolError, Session};
 
 use super::{Newcomer, Site};
@@ -18,7 +19,7 @@ use crate::model::rate::{Bucket, Limits};
 use crate::node::Attached;
 use crate::view::{Device, EdgeStop, now};
 use crate::wire::frame;
-use crate::wire::notice::{ErrorNotice, Notice};
+use crate::wire::notice::{About, ErrorNotice, Notice};
 
 /// How long a peer has to take the close frame and to answer it.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
@@ -72,14 +73,9 @@ impl Edge {
     }
 
     /// Puts an ERROR before all that waits, and closes where the code says so.
-    pub(super) fn refuse(
-        &mut self,
-        refusal: &Refusal,
-        id: Option<&crate::model::ids::EnvelopeId>,
-        ctx: &mut Context<Self>,
-    ) {
+    pub(super) fn refuse(&mut self, refusal: &Refusal, about: About<'_>, ctx: &mut Context<Self>) {
         metrics::REFUSED.with_label_values(&[refusal.code.word()]).inc();
-        let error = ErrorNotice::of(refusal, id).encode();
+        let error = ErrorNotice::of(refusal, about).encode();
         self.site.view.control(&self.device, self.connection, error.frame().clone());
         if let Some(close) = refusal.code.close() {
             self.end(close, ctx);
@@ -102,7 +98,11 @@ impl Edge {
         match message {
             AggregatedMessage::Text(text) => self.inbound(&text, ctx),
             AggregatedMessage::Binary(_) => {
-                self.refuse(&Refusal::new(Code::BinaryFrame, "messages are JSON in text frames"), None, ctx);
+                self.refuse(
+                    &Refusal::new(Code::BinaryFrame, "messages are JSON in text frames"),
+                    About::default(),
+                    ctx,
+                );
             }
             AggregatedMessage::Ping(payload) => {
                 self.site.view.control(&self.device, self.connection, frame::pong(&payload));
@@ -122,7 +122,6 @@ impl Actor for Edge {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         self.device.stop_by(self.connection, ctx.address().recipient());
-        self.report_losses(ctx);
     }
 
     fn stopped(&mut self, _: &mut Self::Context) {
@@ -151,7 +150,7 @@ impl StreamHandler<Result<AggregatedMessage, ProtocolError>> for Edge {
                     Ok(()) => self.hear(message, ctx),
                     Err(exceeded) => {
                         let message = format!("{exceeded}; slow down and connect again");
-                        self.refuse(&Refusal::new(Code::RateLimited, message), None, ctx);
+                        self.refuse(&Refusal::new(Code::RateLimited, message), About::default(), ctx);
                     }
                 }
             }
@@ -171,12 +170,12 @@ impl Edge {
         ctx.cancel_future(self.incoming);
         let limit = self.site.limits.max_message_bytes;
         match error {
-            ProtocolError::Overflow => {
+            error if is_too_long(error) => {
                 let message = format!("a message has at most {limit} bytes");
-                self.refuse(&Refusal::new(Code::TooLarge, message), None, ctx);
+                self.refuse(&Refusal::new(Code::TooLarge, message), About::default(), ctx);
             }
             ProtocolError::Io(io) if io.kind() == std::io::ErrorKind::InvalidData => {
-                self.refuse(&Refusal::new(Code::BadUtf8, "a text frame is not UTF-8"), None, ctx);
+                self.refuse(&Refusal::new(Code::BadUtf8, "a text frame is not UTF-8"), About::default(), ctx);
             }
             ProtocolError::Io(_) => ctx.stop(),
             other => {
@@ -185,6 +184,18 @@ impl Edge {
                 self.end(Close::PROTOCOL, ctx);
             }
         }
+    }
+}
+
+/// The library's own word, or that of our guard before it.
+fn is_too_long(error: &ProtocolError) -> bool {
+    match error {
+        ProtocolError::Overflow => true,
+        ProtocolError::Io(io) => {
+            let cause = io.get_ref().and_then(|cause| cause.downcast_ref::<PayloadError>());
+            matches!(cause, Some(PayloadError::Overflow))
+        }
+        _ => false,
     }
 }
 

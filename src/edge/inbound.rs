@@ -4,6 +4,7 @@
 
 use actix::prelude::*;
 use bytestring::ByteString;
+use serde_json::{Map, Value};
 
 use super::actor::Edge;
 use super::fresh_id;
@@ -11,24 +12,25 @@ use crate::home::TokenChange;
 use crate::home::sessions::{Ask, Operation};
 use crate::metrics;
 use crate::model::codes::{Code, Refusal};
-use crate::model::custody::Counts;
 use crate::model::decide::{Decision, Membership, decide};
 use crate::model::envelope::{Envelope, Status};
 use crate::model::ids::{EnvelopeId, NodeId, SessionId};
 use crate::model::session::{Join, Mask};
 use crate::push::{Provider, PushToken};
 use crate::store::Unavailable;
-use crate::view::{Message, now};
+use crate::view::{Message, Ticket, now};
 use crate::wire::config_request::{self, Answer, ConfigRequest, Page};
 use crate::wire::native::{self, Origin};
-use crate::wire::notice::{Confirmation, Notice, SessionUnauthorized};
+use crate::wire::notice::{About, Confirmation, Membered, Nobody, Notice, SessionUnauthorized};
 
 impl Edge {
     pub(super) fn inbound(&mut self, text: &ByteString, ctx: &mut Context<Self>) {
         let origin = if self.sender.is_trusted() { Origin::App } else { Origin::Device };
         let envelope = match native::decode(text, origin) {
             Ok(envelope) => envelope,
-            Err(error) => return self.refuse(&error.into(), native::id_of(text).as_ref(), ctx),
+            Err(error) => {
+                return self.refuse(&error.into(), About { id: native::id_of(text).as_ref(), reference: None }, ctx);
+            }
         };
         match decide(&self.sender, &envelope, &self.site.view.sessions) {
             Decision::KeepAlive => {}
@@ -47,28 +49,32 @@ impl Edge {
                 let message = Message { envelope, route, sender, from, src_id, src_client_id, id, waiter: None };
                 self.site.view.send(message);
             }
-            Decision::Unauthorized(session) => self.unauthorized(&session),
-            Decision::Refuse(refusal) => self.refuse(&refusal, envelope.id.as_ref(), ctx),
+            Decision::NoMember { session, member } => self.no_member(session, &member, &envelope),
+            Decision::Unauthorized(session) => self.unauthorized(&session, About::envelope(&envelope, None)),
+            Decision::Refuse(refusal) => self.refuse(&refusal, About::envelope(&envelope, None), ctx),
         }
     }
 
-    fn unauthorized(&self, session: &SessionId) {
+    /// Told as for somebody who does not exist; nothing is kept.
+    fn no_member(&self, session: SessionId, member: &NodeId, envelope: &Envelope) {
+        let id = envelope.id.clone().unwrap_or_else(fresh_id);
+        let ticket = Ticket::open(self.sender.node.clone(), id, envelope.reference.clone(), Some(session), None);
+        self.site.view.tell_unknown(&ticket, Nobody::Node(member));
+        self.site.view.release(&ticket);
+    }
+
+    fn unauthorized(&self, session: &SessionId, about: About<'_>) {
         metrics::REFUSED.with_label_values(&["session_unauthorized"]).inc();
-        let notice = SessionUnauthorized { dest_id: &self.sender.node, dest_session_id: session, timestamp: now() };
+        let timestamp = now();
+        let notice = SessionUnauthorized { dest_id: &self.sender.node, dest_session_id: session, about, timestamp };
         self.site.view.control(&self.device, self.connection, notice.encode().frame().clone());
     }
 
     /// A refusal that must leave the edge open, whatever its code means at the door.
-    fn refuse_gently(
-        &mut self,
-        refusal: &Refusal,
-        id: Option<&EnvelopeId>,
-        session: &SessionId,
-        ctx: &mut Context<Self>,
-    ) {
+    fn refuse_gently(&mut self, refusal: &Refusal, about: About<'_>, session: &SessionId, ctx: &mut Context<Self>) {
         match refusal.code {
-            Code::Forbidden | Code::Unauthorized | Code::NotFound => self.unauthorized(session),
-            _ => self.refuse(refusal, id, ctx),
+            Code::Forbidden | Code::Unauthorized | Code::NotFound => self.unauthorized(session, about),
+            _ => self.refuse(refusal, about, ctx),
         }
     }
 
@@ -76,11 +82,15 @@ impl Edge {
         let id = envelope.id.clone().unwrap_or_else(fresh_id);
         let wish = match Wish::of(&envelope) {
             Ok(wish) => wish,
-            Err(refusal) => return self.refuse(&refusal, Some(&id), ctx),
+            Err(refusal) => return self.refuse(&refusal, About::envelope(&envelope, None), ctx),
         };
         let operation = match what {
             Membership::Join => {
-                let mask = wish.anonymous_id.map_or(Mask::Named, Mask::Anonymous);
+                let mask = match (wish.anonymous_id, wish.is_anonymous) {
+                    (Some(id), _) => Mask::Anonymous(id),
+                    (None, true) => Mask::Random(rand::random()),
+                    (None, false) => Mask::Named,
+                };
                 Operation::Join(session.clone(), Join { node: wish.node_id, mask })
             }
             Membership::Leave => Operation::Leave(session.clone(), wish.node_id),
@@ -88,21 +98,22 @@ impl Edge {
         };
         let asked = self.site.sessions.send(Ask { by: self.sender.requester(), operation });
         let done = asked.into_actor(self).map(move |result, edge, ctx| match result {
-            Ok(Ok(_)) => {
+            Ok(Ok(done)) => {
                 if let Some(reference) = &envelope.reference {
-                    edge.confirm(reference, &id);
+                    edge.confirm(reference, &id, done.answer.as_ref().map(|pair| Membered::of(&session, pair)));
                 }
             }
-            Ok(Err(refusal)) => edge.refuse_gently(&refusal, Some(&id), &session, ctx),
-            Err(_) => edge.refuse(&unavailable(), Some(&id), ctx),
+            Ok(Err(refusal)) => edge.refuse_gently(&refusal, About::envelope(&envelope, Some(&id)), &session, ctx),
+            Err(_) => edge.refuse(&unavailable(), About::envelope(&envelope, Some(&id)), ctx),
         });
         // Frames that follow wait, so that what is sent after a join is sent by a member.
         ctx.wait(done);
     }
 
-    fn confirm(&self, reference: &str, id: &EnvelopeId) {
-        let Counts { delivered, stored, dropped, .. } = Counts::default();
-        let confirmation = Confirmation { reference, id, status: Status::Delivered, delivered, stored, dropped };
+    /// A change of membership is confirmed when it is durable, whoever hears of it later; hence no counts.
+    fn confirm(&self, reference: &str, id: &EnvelopeId, payload: Option<Membered<'_>>) {
+        let (status, delivered, stored, dropped) = (Status::Delivered, 0, 0, 0);
+        let confirmation = Confirmation { reference, id, status, delivered, stored, dropped, payload };
         self.site.view.control(&self.device, self.connection, confirmation.encode().frame().clone());
     }
 
@@ -110,11 +121,11 @@ impl Edge {
     fn configure(&mut self, envelope: &Envelope, ctx: &mut Context<Self>) {
         let request = match config_request::parse(envelope.payload.as_ref()) {
             Ok(request) => request,
-            Err(error) => return self.refuse(&error.into(), envelope.id.as_ref(), ctx),
+            Err(error) => return self.refuse(&error.into(), About::envelope(envelope, None), ctx),
         };
         let tokens = match tokens(&request) {
             Ok(tokens) => tokens,
-            Err(refusal) => return self.refuse(&refusal, envelope.id.as_ref(), ctx),
+            Err(refusal) => return self.refuse(&refusal, About::envelope(envelope, None), ctx),
         };
         let (home, node) = (self.site.home.clone(), self.sender.node.clone());
         let fetch = request.fetch;
@@ -127,29 +138,19 @@ impl Edge {
                 None => Ok(None),
             }
         };
-        let id = envelope.id.clone();
+        let (id, reference) = (envelope.id.clone(), envelope.reference.clone());
         let done =
             work.into_actor(self).map(move |result: Result<Option<Page>, Unavailable>, edge, ctx| match result {
                 Ok(page) => {
                     let answer = Answer::to(&request, now(), page).encode(&edge.sender.node, request.form);
                     edge.site.view.answer(&edge.device, edge.connection, &answer);
                 }
-                Err(Unavailable) => edge.refuse(&unavailable(), id.as_ref(), ctx),
+                Err(Unavailable) => {
+                    edge.refuse(&unavailable(), About { id: id.as_ref(), reference: reference.as_deref() }, ctx);
+                }
             });
         // One fetch at a time: a device that asks faster than it is answered waits.
         ctx.wait(done);
-    }
-
-    /// Says at the start how many envelopes a limit has pushed out of the inbox since the device was told.
-    pub(super) fn report_losses(&mut self, ctx: &mut Context<Self>) {
-        let (home, node) = (self.site.home.clone(), self.sender.node.clone());
-        let lost = async move { home.tell_lost(node).await }.into_actor(self);
-        ctx.spawn(lost.map(|lost, edge, ctx| {
-            if lost > 0 {
-                let message = format!("{lost} messages were pushed out of the inbox by its limit, oldest first");
-                edge.refuse(&Refusal::new(Code::InboxOverflow, message), None, ctx);
-            }
-        }));
     }
 }
 
@@ -176,15 +177,21 @@ fn tokens(request: &ConfigRequest) -> Result<Vec<PushToken>, Refusal> {
 #[serde(default)]
 struct Wish {
     anonymous_id: Option<NodeId>,
+    is_anonymous: bool,
     node_id: Option<NodeId>,
 }
 
 impl Wish {
     fn of(envelope: &Envelope) -> Result<Self, Refusal> {
-        let Some(payload) = envelope.payload.as_ref().filter(|payload| payload.starts_with(b"{")) else {
+        let Some(payload) = envelope.payload.as_ref().filter(|payload| *payload != "null") else {
             return Ok(Self::default());
         };
-        serde_json::from_slice(payload)
-            .map_err(|error| Refusal::new(Code::BadEnvelope, format!("payload of a membership change: {error}")))
+        let bad = |error| {
+            let message = format!("the payload of a membership change is an object or absent: {error}");
+            Refusal::new(Code::BadEnvelope, message)
+        };
+        // An array would do for a struct, too.
+        let object: Map<String, Value> = serde_json::from_slice(payload).map_err(bad)?;
+        serde_json::from_value(Value::Object(object)).map_err(bad)
     }
 }

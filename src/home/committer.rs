@@ -11,6 +11,7 @@ use tokio::sync::oneshot;
 
 use super::boxes::{Boxes, DeviceRecord, MAX_TOKENS, lose, put_json};
 use super::keys;
+use super::profile::{Profile, Trimmed};
 use super::queue::{Command, Group, Queue, TokenChange};
 use super::record::Record;
 use super::sweep::Sweep;
@@ -22,6 +23,7 @@ use crate::model::lane::Why;
 use crate::push::Notification;
 use crate::store::{Done, Order, Store, StoreError, Table, Unavailable, Write};
 use crate::view::{Acquaintance, Device, Parcel, View, now};
+use crate::wire::notice::Nobody;
 
 /// Without work for this long, the committer looks after the store.
 const QUIET: Duration = Duration::from_millis(500);
@@ -54,6 +56,8 @@ pub enum Content {
 enum Answer {
     Appended(Box<Stored>),
     Done(Done),
+    Trimmed(oneshot::Sender<Result<Trimmed, Unavailable>>, Trimmed),
+    Profile(oneshot::Sender<Result<Option<Profile>, Unavailable>>, Option<Profile>),
     Pending(oneshot::Sender<Result<u64, Unavailable>>, u64),
     Tell(oneshot::Sender<u64>, u64),
     Flushed(oneshot::Sender<()>),
@@ -139,11 +143,15 @@ impl Committer {
                 Ok(())
             }
             Command::Trim { device, to, done } => {
-                let gone = self.boxes.change(&*self.store, &device, now, |mailbox| mailbox.inbox.trim(to))?;
+                let (gone, pending) = self.boxes.change(&*self.store, &device, now, |mailbox| {
+                    let gone = mailbox.inbox.trim(to);
+                    (gone, mailbox.inbox.len() as u64)
+                })?;
+                let trimmed = Trimmed { gone: gone.len() as u64, pending };
                 writes.extend(
                     gone.iter().map(|seq| Write::Delete { table: Table::Inbox, key: keys::envelope(&device, *seq) }),
                 );
-                answers.extend(done.map(Answer::Done));
+                answers.extend(done.map(|done| Answer::Trimmed(done, trimmed)));
                 Ok(())
             }
             Command::Register { device, client, pending } => {
@@ -154,6 +162,11 @@ impl Committer {
             Command::Tokens { device, change, done } => {
                 self.tokens(&device, change, now, writes)?;
                 answers.push(Answer::Done(done));
+                Ok(())
+            }
+            Command::Profile { device, answer } => {
+                let profile = Profile::of(self.boxes.get(&*self.store, &device, now)?);
+                answers.push(Answer::Profile(answer, profile));
                 Ok(())
             }
             Command::Tell { device, news } => {
@@ -226,8 +239,10 @@ impl Committer {
     fn to_client(&self, client: &ClientId, except: &[NodeId], item: &Parcel) -> Result<(), StoreError> {
         let (from, to) = keys::devices_of(client);
         let mut devices: Vec<NodeId> = Vec::new();
+        let mut known = false;
         let scanned = self.store.scan(Table::Records, &from, &to, Order::Ascending, &mut |key, _| {
             let device = keys::last_id(key).and_then(|id| id.parse().ok());
+            known |= device.is_some();
             devices.extend(device.filter(|device| !except.contains(device)));
             ControlFlow::Continue(())
         });
@@ -236,6 +251,9 @@ impl Committer {
             self.view.offer(device, item.clone());
         }
         if let Some(ticket) = share {
+            if !known && except.len() <= 1 && scanned.is_ok() {
+                self.view.tell_unknown(&ticket, Nobody::Client(client));
+            }
             match &scanned {
                 Ok(()) => self.view.release(&ticket),
                 Err(_) => self.view.settle(&ticket, Outcome::Failed),
@@ -308,6 +326,8 @@ impl Committer {
             Answer::Appended(stored) => self.appended(*stored, result),
             Answer::Done(done) => done(result),
             // Whoever asked may be gone; then nobody needs the answer.
+            Answer::Trimmed(done, trimmed) => drop(done.send(result.map(|()| trimmed))),
+            Answer::Profile(answer, profile) => drop(answer.send(result.map(|()| profile))),
             Answer::Pending(pending, count) => drop(pending.send(result.map(|()| count))),
             Answer::Tell(news, lost) => drop(news.send(if result.is_ok() { lost } else { 0 })),
             Answer::Flushed(done) => drop(done.send(())),
@@ -384,7 +404,10 @@ impl Committer {
         }
         self.boxes.heads(&mut writes);
         match self.commit(&writes) {
-            Ok(()) => self.boxes.committed(now),
+            Ok(()) => {
+                self.boxes.committed(now);
+                self.boxes.forget_empty(now);
+            }
             Err(Unavailable) => self.boxes.failed(),
         }
     }

@@ -6,6 +6,7 @@
 mod boxes;
 mod committer;
 mod keys;
+mod profile;
 mod queue;
 mod reader;
 pub mod record;
@@ -19,6 +20,7 @@ use tokio::sync::oneshot;
 
 pub use boxes::MAX_TOKENS;
 pub use committer::{Content, Waker};
+pub use profile::{Profile, Trimmed};
 pub use queue::TokenChange;
 
 use self::boxes::Boxes;
@@ -98,10 +100,17 @@ impl Home {
     }
 
     /// Acknowledges the inbox up to `to`, durably.
-    pub async fn trim(&self, device: NodeId, to: Seq) -> Result<(), Unavailable> {
-        let (done, answer) = done();
+    pub async fn trim(&self, device: NodeId, to: Seq) -> Result<Trimmed, Unavailable> {
+        let (done, answer) = oneshot::channel();
         self.queue.push(Command::Trim { device, to, done: Some(done) });
         answer.await.unwrap_or(Err(Unavailable))
+    }
+
+    /// What is known of a device; `None`: it was never here.
+    pub async fn profile(&self, device: NodeId) -> Result<Option<Profile>, Unavailable> {
+        let (answer, profile) = oneshot::channel();
+        self.queue.push(Command::Profile { device, answer });
+        profile.await.unwrap_or(Err(Unavailable))
     }
 
     /// How many envelopes a limit has pushed out since the device was told.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
+use super::profile::{Profile, Trimmed};
 use crate::metrics;
 use crate::model::ids::{ClientId, NodeId, Seq};
 use crate::model::lane::Why;
@@ -53,7 +54,7 @@ pub(super) enum Command {
     Trim {
         device: NodeId,
         to: Seq,
-        done: Option<Done>,
+        done: Option<oneshot::Sender<Result<Trimmed, Unavailable>>>,
     },
     /// The device is here: it is known from now on, and belongs to this client.
     Register {
@@ -65,6 +66,11 @@ pub(super) enum Command {
         device: NodeId,
         change: TokenChange,
         done: Done,
+    },
+    /// What is known of a device; `None` where it was never here.
+    Profile {
+        device: NodeId,
+        answer: oneshot::Sender<Result<Option<Profile>, Unavailable>>,
     },
     /// The device is being told how much was lost; how much that is.
     Tell {

@@ -13,7 +13,7 @@ use super::Answer;
 use super::error::Rejection;
 use crate::metrics;
 use crate::model::codes::{Close, Refusal};
-use crate::wire::notice::{ErrorNotice, Notice};
+use crate::wire::notice::{About, ErrorNotice, Notice};
 
 /// How long the peer has to take the close frame and to answer it.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -27,7 +27,7 @@ pub(super) fn say(request: &HttpRequest, payload: web::Payload, value: &impl Ser
 /// Tells a refusal after the handshake, if its code closes a WebSocket at all; else as an HTTP status.
 pub(super) fn refuse(request: &HttpRequest, payload: web::Payload, refusal: &Refusal) -> Answer {
     let Some(close) = refusal.code.close() else { return Err(refusal.clone().into()) };
-    let error = ErrorNotice::of(refusal, None).encode().text();
+    let error = ErrorNotice::of(refusal, About::default()).encode().text();
     let answer = part(request, payload, ByteString::try_from(error).unwrap_or_default(), close)?;
     metrics::REFUSED.with_label_values(&[refusal.code.word()]).inc();
     Ok(answer)

@@ -77,14 +77,15 @@ pub(super) async fn acknowledge(state: Shared, request: HttpRequest) -> Answer {
     let identity = with_params(&state, &request, &params, Demand::Key).await?;
     params.demand("to")?;
     let to = Seq(params.number("to")?.unwrap_or_default());
-    let (home, node) = (&state.site.home, identity.node);
-    let before = home.register(node.clone(), identity.client.clone()).await?;
-    home.trim(node.clone(), to).await?;
-    let pending = home.register(node.clone(), identity.client).await?;
-    if let Some(push) = state.site.push.as_ref().filter(|_| pending == 0) {
-        push.emptied(node);
+    // What is acknowledged here need not be sent on an edge any more.
+    if let Some(device) = state.site.view.devices.get(identity.node.as_str()) {
+        state.site.view.on(&device, |lane, now, out| lane.ack_to(to, now, out));
     }
-    Ok(HttpResponse::Ok().json(Acknowledged { acknowledged: before.saturating_sub(pending), pending }))
+    let trimmed = state.site.home.trim(identity.node.clone(), to).await?;
+    if let Some(push) = state.site.push.as_ref().filter(|_| trimmed.pending == 0) {
+        push.emptied(identity.node);
+    }
+    Ok(HttpResponse::Ok().json(Acknowledged { acknowledged: trimmed.gone, pending: trimmed.pending }))
 }
 
 #[cfg(test)]

@@ -111,6 +111,9 @@ pub(super) fn send(site: &Site, sender: &Sender, text: &ByteString) -> Underway 
             let message = format!("only members write to a member of session {session}: name one as src_id");
             refused(given, Refusal::new(Code::Forbidden, message))
         }
+        Decision::NoMember { session, member } => {
+            refused(given, Refusal::new(Code::NotFound, format!("session {session} shows no member {member}")))
+        }
         Decision::Refuse(refusal) => refused(given, refusal),
         Decision::Membership { session, .. } => {
             let message = format!("over HTTP a session is changed with POST /v1/sessions/{session}/join and the like");

@@ -1,7 +1,7 @@
 //! The HTTP API: what clients, app back ends and operators ask for outside of an open edge.
 //!
 //! Owns the paths, what each demands of a key, and the form of requests and answers; `docs/protocol.md` is its public
-//! specification. Every answer that says no is made in [`error`], every key is judged in [`authenticate`], and every path
+//! specification. Every answer that says no is made in `error`, every key is judged in `authenticate`, and every path
 //! is listed here. What is asked for is done by the home, the node, the sessions' home and the view.
 
 mod admin;
@@ -9,6 +9,7 @@ mod authenticate;
 mod body;
 mod browsers;
 mod connect;
+mod dev;
 mod error;
 mod farewell;
 mod health;
@@ -54,6 +55,7 @@ pub fn configure(config: &mut ServiceConfig) {
         .route("/v1/sessions/{id}/reveal", post().to(sessions::reveal))
         .route("/v1/sessions/{id}/presence", get().to(sessions::presence))
         .route("/v1/messages", post().to(messages::post))
+        .route("/v1/nodes/{id}", get().to(nodes::show))
         .route("/v1/nodes/{id}/disconnect", post().to(nodes::disconnect))
         .route("/v1/mesh", get().to(admin::mesh))
         .route("/v1/drain", post().to(admin::drain))
@@ -61,6 +63,7 @@ pub fn configure(config: &mut ServiceConfig) {
         .route("/healthz", get().to(health::alive))
         .route("/readyz", get().to(health::ready))
         .configure(original::configure)
+        .configure(dev::configure)
         .default_service(route().to(nowhere));
     config.service(api);
 }

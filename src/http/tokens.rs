@@ -6,7 +6,7 @@ use serde::de::IntoDeserializer;
 use serde::de::value::Error as WordError;
 use serde_json::value::RawValue;
 
-use super::authenticate::{Demand, authenticate, with_params};
+use super::authenticate::{Demand, with_params};
 use super::error::Rejection;
 use super::params::Params;
 use super::{Answer, Shared, body};
@@ -65,11 +65,14 @@ fn named(word: &str) -> Result<Provider, Rejection> {
         .map_err(|_: WordError| Rejection::bad_request("provider is one of fcm, apns, webpush, webhook"))
 }
 
-/// `GET /v1/push-tokens`: the key that a browser subscribes with.
+/// `GET /v1/push-tokens`: which providers the device has tokens of, and the key that a browser subscribes with.
 pub(super) async fn list(state: Shared, request: HttpRequest) -> Answer {
-    authenticate(&state, &request, Demand::Key).await?;
+    let params = Params::parse(request.query_string())?;
+    let identity = with_params(&state, &request, &params, Demand::Key).await?;
+    let profile = state.site.home.profile(identity.node).await?;
+    let providers = profile.map(|profile| profile.providers).unwrap_or_default();
     let vapid_public_key = state.site.push.as_ref().and_then(crate::push::PushHandle::vapid_public_key);
-    Ok(HttpResponse::Ok().json(serde_json::json!({"vapid_public_key": vapid_public_key})))
+    Ok(HttpResponse::Ok().json(serde_json::json!({"providers": providers, "vapid_public_key": vapid_public_key})))
 }
 
 #[cfg(test)]

@@ -80,6 +80,11 @@ pub enum Decision {
         /// Not told of an anonymous sender.
         src_client_id: Option<ClientId>,
     },
+    /// The session shows the sender no such member; nothing tells an anonymous member's real id from no id at all.
+    NoMember {
+        session: SessionId,
+        member: NodeId,
+    },
     /// Told that it may not speak there; an unknown session looks the same as a foreign one.
     Unauthorized(SessionId),
     Refuse(Refusal),
@@ -140,10 +145,7 @@ fn to(sender: &Sender, envelope: &Envelope, dest: &Dest, kind: i64, sessions: &i
                     let route = Route::Member { real: real.clone(), shown: member.clone(), session: id.clone() };
                     masked(sender, route, from, shown)
                 }
-                (Err(Unreachable::Unknown), _) => {
-                    let message = format!("session {id} shows no member {member} that you may write to");
-                    Decision::Refuse(Refusal::new(Code::NotFound, message))
-                }
+                (Err(Unreachable::Unknown), _) => Decision::NoMember { session: id.clone(), member: member.clone() },
                 _ => Decision::Unauthorized(id.clone()),
             }
         }

@@ -12,7 +12,7 @@ use super::View;
 use crate::model::codes::{Code, Refusal};
 use crate::model::custody::{Outcome, Tally, Verdict};
 use crate::model::ids::{EnvelopeId, NodeId, SessionId};
-use crate::wire::notice::{Confirmation, ErrorNotice, NodeUnknown, Notice, UserOffline};
+use crate::wire::notice::{About, Confirmation, ErrorNotice, Nobody, NodeUnknown, Notice, UserOffline};
 
 /// Most notices of absence for one envelope; the confirmation has the counts.
 const MAX_OFFLINE_NOTICES: u32 = 32;
@@ -31,6 +31,12 @@ pub struct Account {
     waiter: Mutex<Option<Waiter>>,
     tally: Mutex<Tally>,
     offline_notices: AtomicU32,
+}
+
+impl Account {
+    fn about(&self) -> About<'_> {
+        About { id: Some(&self.id), reference: self.reference.as_deref() }
+    }
 }
 
 /// One recipient's share of an account.
@@ -105,6 +111,7 @@ impl View {
                     delivered: counts.delivered,
                     stored: counts.stored,
                     dropped: counts.dropped,
+                    payload: None,
                 };
                 self.notify(&account.sender, &confirmation.encode());
             }
@@ -114,7 +121,7 @@ impl View {
                     Code::Unavailable,
                     "the message could not be stored for everybody; send it again with the same id",
                 );
-                self.notify(&account.sender, &ErrorNotice::of(&refusal, Some(&account.id)).encode());
+                self.notify(&account.sender, &ErrorNotice::of(&refusal, account.about()).encode());
             }
         }
     }
@@ -126,11 +133,19 @@ impl View {
         if account.offline_notices.fetch_add(1, Ordering::Relaxed) >= MAX_OFFLINE_NOTICES {
             return;
         }
-        let offline = UserOffline { src_id: shown, timestamp: super::now(), dest_session_id: account.session.as_ref() };
+        let (id, timestamp) = (&account.id, super::now());
+        let offline = UserOffline { src_id: shown, id, timestamp, dest_session_id: account.session.as_ref() };
         self.notify(&account.sender, &offline.encode());
         if acquaintance == Acquaintance::Unknown {
-            self.notify(&account.sender, &NodeUnknown { dest_id: &account.sender, src_id: shown }.encode());
+            self.tell_unknown(ticket, Nobody::Node(shown));
         }
+    }
+
+    /// Tells the sender that nobody has this name.
+    pub fn tell_unknown(&self, ticket: &Ticket, who: Nobody<'_>) {
+        let account = &ticket.0;
+        let unknown = NodeUnknown { dest_id: &account.sender, who, id: &account.id, timestamp: super::now() };
+        self.notify(&account.sender, &unknown.encode());
     }
 }
 

@@ -8,8 +8,9 @@ use serde_json::value::RawValue;
 
 use super::frame::TextFrame;
 use crate::model::codes::{Code, Refusal, kind};
-use crate::model::envelope::{Encoded, Status};
-use crate::model::ids::{EnvelopeId, Millis, NodeId, SessionId};
+use crate::model::envelope::{Encoded, Envelope, Status};
+use crate::model::ids::{ClientId, EnvelopeId, Millis, NodeId, SessionId};
+use crate::model::session::Pair;
 
 /// A notice, ready to be encoded.
 pub trait Notice: Serialize {
@@ -65,6 +66,23 @@ pub struct Confirmation<'a> {
     pub delivered: u32,
     pub stored: u32,
     pub dropped: u32,
+    /// Of a change of membership: who the member is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub payload: Option<Membered<'a>>,
+}
+
+/// Who somebody is in a session, for the eyes of whoever made it a member.
+#[derive(Debug, Clone, Serialize)]
+pub struct Membered<'a> {
+    pub session_id: &'a SessionId,
+    pub node_id: &'a NodeId,
+    pub anonymous_id: Option<&'a NodeId>,
+}
+
+impl<'a> Membered<'a> {
+    pub fn of(session_id: &'a SessionId, pair: &'a Pair) -> Self {
+        Self { session_id, node_id: &pair.node, anonymous_id: pair.anonymous.as_ref() }
+    }
 }
 
 /// A frame was refused.
@@ -73,14 +91,29 @@ pub struct ErrorNotice<'a> {
     pub code: Code,
     /// For a person.
     pub message: &'a str,
-    /// Of the envelope, where it could be read.
+    #[serde(flatten)]
+    pub about: About<'a>,
+}
+
+/// Which frame of the sender's a notice is about, as far as that could be read.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub struct About<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<&'a EnvelopeId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reference: Option<&'a str>,
+}
+
+impl<'a> About<'a> {
+    /// `id` is the one that the server gave where the sender gave none.
+    pub fn envelope(envelope: &'a Envelope, id: Option<&'a EnvelopeId>) -> Self {
+        Self { id: envelope.id.as_ref().or(id), reference: envelope.reference.as_deref() }
+    }
 }
 
 impl<'a> ErrorNotice<'a> {
-    pub fn of(refusal: &'a Refusal, id: Option<&'a EnvelopeId>) -> Self {
-        Self { code: refusal.code, message: &refusal.message, id }
+    pub fn of(refusal: &'a Refusal, about: About<'a>) -> Self {
+        Self { code: refusal.code, message: &refusal.message, about }
     }
 }
 
@@ -89,19 +122,33 @@ impl<'a> ErrorNotice<'a> {
 pub struct UserOffline<'a> {
     /// The recipient, as the sender may know it.
     pub src_id: &'a NodeId,
+    /// Of the envelope.
+    pub id: &'a EnvelopeId,
     pub timestamp: Millis,
     /// Where the envelope was for a session, or for a member of one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dest_session_id: Option<&'a SessionId>,
 }
 
-/// No device of this name was ever here.
+/// No device of this name was ever here, the client has none, or the session shows no such member.
 #[derive(Debug, Clone, Serialize)]
 pub struct NodeUnknown<'a> {
     /// The sender, to whom this goes.
     pub dest_id: &'a NodeId,
-    /// The name that nobody has.
-    pub src_id: &'a NodeId,
+    #[serde(flatten)]
+    pub who: Nobody<'a>,
+    /// Of the envelope.
+    pub id: &'a EnvelopeId,
+    pub timestamp: Millis,
+}
+
+/// The name that nobody has.
+#[derive(Debug, Clone, Serialize)]
+pub enum Nobody<'a> {
+    #[serde(rename = "src_id")]
+    Node(&'a NodeId),
+    #[serde(rename = "src_client_id")]
+    Client(&'a ClientId),
 }
 
 /// The sender is no member of the session.
@@ -110,6 +157,8 @@ pub struct SessionUnauthorized<'a> {
     /// The sender, to whom this goes.
     pub dest_id: &'a NodeId,
     pub dest_session_id: &'a SessionId,
+    #[serde(flatten)]
+    pub about: About<'a>,
     pub timestamp: Millis,
 }
 
@@ -213,28 +262,43 @@ mod tests {
         let session: SessionId = "s1".parse().unwrap();
         let id: EnvelopeId = "m\"1".parse().unwrap();
         let timestamp = Millis(17);
-        let confirmation =
-            Confirmation { reference: "r\n", id: &id, status: Status::Stored, delivered: 2, stored: 1, dropped: 0 };
+        let confirmation = Confirmation {
+            reference: "r\n",
+            id: &id,
+            status: Status::Stored,
+            delivered: 2,
+            stored: 1,
+            dropped: 0,
+            payload: None,
+        };
         assert_eq!(
             said(&confirmation),
             r#"{"type":-7,"reference":"r\n","id":"m\"1","status":"stored","delivered":2,"stored":1,"dropped":0}"#
         );
         let refusal = Refusal::new(Code::TooLarge, "too much");
-        assert_eq!(said(&ErrorNotice::of(&refusal, None)), r#"{"type":-8,"code":"too_large","message":"too much"}"#);
         assert_eq!(
-            said(&ErrorNotice::of(&refusal, Some(&id))),
+            said(&ErrorNotice::of(&refusal, About::default())),
+            r#"{"type":-8,"code":"too_large","message":"too much"}"#
+        );
+        assert_eq!(
+            said(&ErrorNotice::of(&refusal, About { id: Some(&id), reference: None })),
             r#"{"type":-8,"code":"too_large","message":"too much","id":"m\"1"}"#
         );
-        let mut offline = UserOffline { src_id: &bob, timestamp, dest_session_id: None };
-        assert_eq!(said(&offline), r#"{"type":-4,"src_id":"bob","timestamp":17}"#);
+        let mut offline = UserOffline { src_id: &bob, id: &id, timestamp, dest_session_id: None };
+        assert_eq!(said(&offline), r#"{"type":-4,"src_id":"bob","id":"m\"1","timestamp":17}"#);
         offline.dest_session_id = Some(&session);
-        assert_eq!(said(&offline), r#"{"type":-4,"src_id":"bob","timestamp":17,"dest_session_id":"s1"}"#);
+        assert_eq!(said(&offline), r#"{"type":-4,"src_id":"bob","id":"m\"1","timestamp":17,"dest_session_id":"s1"}"#);
         assert_eq!(
-            said(&NodeUnknown { dest_id: &alice, src_id: &bob }),
-            r#"{"type":-3,"dest_id":"alice","src_id":"bob"}"#
+            said(&NodeUnknown { dest_id: &alice, who: Nobody::Node(&bob), id: &id, timestamp }),
+            r#"{"type":-3,"dest_id":"alice","src_id":"bob","id":"m\"1","timestamp":17}"#
         );
         assert_eq!(
-            said(&SessionUnauthorized { dest_id: &alice, dest_session_id: &session, timestamp }),
+            said(&SessionUnauthorized {
+                dest_id: &alice,
+                dest_session_id: &session,
+                about: About::default(),
+                timestamp
+            }),
             r#"{"type":-5,"dest_id":"alice","dest_session_id":"s1","timestamp":17}"#
         );
         let offer = RawValue::from_string(r#"{"node_id":"n2"}"#.to_owned()).unwrap();

@@ -1,0 +1,26 @@
+// Compiles the package into dist/, and bundles it for the pages of the server: web/chat/sparkmesh.js.
+import { execFileSync } from "node:child_process";
+import { rmSync } from "node:fs";
+import { createRequire } from "node:module";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { build } from "esbuild";
+
+const root = fileURLToPath(new URL("..", import.meta.url));
+const bundle = process.argv[2] ?? join(root, "../../web/chat/sparkmesh.js");
+
+const typescript = createRequire(import.meta.url).resolve("typescript/package.json");
+rmSync(join(root, "dist"), { recursive: true, force: true });
+execFileSync(process.execPath, [join(dirname(typescript), "bin/tsc"), "-p", root], { stdio: "inherit" });
+await build({
+  absWorkingDir: root,
+  entryPoints: ["src/index.ts"],
+  outfile: bundle,
+  bundle: true,
+  format: "esm",
+  target: "es2022",
+  platform: "browser",
+  legalComments: "none",
+  banner: { js: "// Made from clients/js by `npm run build`: change it there." },
+  logLevel: "warning",
+});

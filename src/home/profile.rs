@@ -1,0 +1,35 @@
+//! What the home tells about a device and its inbox.
+
+use super::boxes::Mailbox;
+use crate::model::ids::ClientId;
+use crate::push::Provider;
+
+/// A device that has been here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Profile {
+    pub client: Option<ClientId>,
+    /// Envelopes that wait in its inbox.
+    pub pending: u64,
+    /// Of its push tokens, each once.
+    pub providers: Vec<Provider>,
+}
+
+impl Profile {
+    /// `None`: never here.
+    pub(super) fn of(mailbox: &Mailbox) -> Option<Self> {
+        let device = mailbox.device.as_ref()?;
+        let mut providers: Vec<Provider> = device.tokens.iter().map(|token| token.provider).collect();
+        providers.sort_unstable();
+        providers.dedup();
+        Some(Self { client: device.client.clone(), pending: mailbox.inbox.len() as u64, providers })
+    }
+}
+
+/// What an acknowledgement has done to an inbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Trimmed {
+    /// Envelopes that left.
+    pub gone: u64,
+    /// Envelopes that still wait.
+    pub pending: u64,
+}
