@@ -320,11 +320,11 @@ def test_a_confirmation_is_for_any_edge_of_the_sender_and_is_never_stored(server
     """The sender leaves before its message is delivered: the confirmation is not kept for it."""
     alice, bob = device(), raw(unique("slow"), answers=False)
     alice.send(dest_id=bob.node, type=1, payload="x", reference="r1")
-    bob.ping_after(payload="x")
+    bob.unacknowledged(payload="x")
     alice.nothing()
     elsewhere = device(alice.node)
     alice.close()
-    bob.pong()
+    bob.recover()
     elsewhere.expect(type=CONFIRMATION, reference="r1", status="delivered")
     assert server.inbox(alice.node)["messages"] == []
 

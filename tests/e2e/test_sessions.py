@@ -9,7 +9,6 @@ from lib.device import (
     ERROR,
     JOINED,
     LEFT,
-    NODE_UNKNOWN,
     OFFLINE,
     ONLINE,
     REVEALED,
@@ -114,8 +113,9 @@ def test_creating(server, device):
     again = server.ok("GET", f"/v1/sessions/{made['session_id']}", key=owner.key)
     assert again == made
     chosen = unique("chosen")
-    server.ok("POST", "/v1/sessions", 201, key=owner.key, json={"session_id": chosen})
-    server.refused("POST", "/v1/sessions", 409, "conflict", key=device().key, json={"session_id": chosen})
+    server.ok("POST", "/v1/sessions", 201, key=server.app(), json={"session_id": chosen})
+    server.refused("POST", "/v1/sessions", 409, "conflict", key=server.app(), json={"session_id": chosen})
+    server.refused("POST", "/v1/sessions", 403, "forbidden", key=owner.key, json={"session_id": unique("own")})
 
 
 @row("A40", "A45")
@@ -297,6 +297,7 @@ def test_a_message_to_all_members_but_the_sender(by_http, server, device):
 @row("A18", "A67", "A22")
 def test_a_member_who_is_away_finds_it_in_the_inbox(by_http, server, device):
     owner, bob, away = device(), device(), unique("away")
+    server.offer(away)
     by_http.create(owner, anyone_can_join=True)
     by_http.join(bob)
     server.ok("POST", f"/v1/sessions/{by_http.id}/join", key=server.key(away))
@@ -331,6 +332,8 @@ def test_who_is_no_member_cannot_send(by_http, server, device):
 @row("A22")
 def test_at_most_32_offline_notices_per_envelope(server, device):
     members = [[unique("m")] for _ in range(40)]
+    for (member,) in members:
+        server.offer(member)
     owner = device()
     room = unique("crowd")
     server.ok(
@@ -397,11 +400,11 @@ def test_a_real_id_of_an_anonymous_member_does_not_exist(by_http, server, device
     owner.fence()
     answers = []
     for target in (fox.node, unique("nobody")):
-        notices, done = owner.settled(dest_session_id=by_http.id, dest_id=target, type=1, payload="is it you?")
-        hidden = ("id", "timestamp", "src_id", "reference")
-        answers.append([{k: v for k, v in frame.items() if k not in hidden} for frame in (*notices, done)])
+        owner.send(dest_session_id=by_http.id, dest_id=target, type=1, payload="is it you?", id="asked", reference="r")
+        (told,) = owner.fence()
+        assert (told["type"], told["code"], told["id"]) == (ERROR, "not_found", "asked")
+        answers.append(told["message"].replace(target, "TARGET"))
     assert answers[0] == answers[1], "a member's real id and an id that is nobody's are answered alike"
-    assert answers[0][0]["type"] == NODE_UNKNOWN
     fox.nothing()
     assert server.inbox(fox.node)["messages"] == []
 
@@ -446,15 +449,10 @@ def test_nothing_betrays_an_anonymous_member(by_http, server, device):
 
 
 @row("A64")
-def test_an_anonymous_sender_is_anonymous_in_the_inbox_too(by_http, server, device):
+def test_an_anonymous_sender_is_anonymous_in_the_inbox_too(server, device):
     owner, fox = unique("owner"), device(client=unique("user"))
-    server.ok(
-        "POST",
-        "/v1/sessions",
-        201,
-        key=server.key(owner),
-        json={"anyone_can_join": True, "session_id": (room := unique("r"))},
-    )
+    made = server.ok("POST", "/v1/sessions", 201, key=server.key(owner), json={"anyone_can_join": True})
+    room = made["session_id"]
     server.ok("POST", f"/v1/sessions/{room}/join", key=fox.key, json={"anonymous_id": "the-fox"})
     fox.confirmed(dest_session_id=room, type=1, payload="kept")
     messages = server.inbox(owner)["messages"]
@@ -628,8 +626,8 @@ def test_an_app_does_not_wait_for_ever(server, raw):
     bob = raw(unique("mute"), answers=False)
     (result,) = server.send_as_app({"dest_id": bob.node, "type": 1, "payload": "x", "id": "w1"}, wait_ms=0)
     assert result == {"id": "w1", "status": "accepted"}
-    bob.ping_after(payload="x")
-    bob.pong()
+    bob.unacknowledged(payload="x")
+    bob.recover()
     assert server.send_as_app({"dest_id": bob.node, "type": 1, "payload": "x", "id": "w1"})[0]["status"] == "delivered"
 
 

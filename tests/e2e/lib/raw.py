@@ -3,8 +3,10 @@
 import base64
 import json
 import os
+import queue
 import socket
 import struct
+import threading
 import time
 
 from .device import LIMIT, Frames, socket_url
@@ -54,6 +56,7 @@ class RawDevice(Frames):
     def __init__(self, server, node, *, answers=True, receive_buffer=None, url=None, **params):
         self.server, self.node, self.answers = server, node, answers
         self.pings = []
+        self.read_on = None
         self.buffer = b""
         self.partial = b""
         url = url or socket_url(server, node, **params)
@@ -81,10 +84,6 @@ class RawDevice(Frames):
 
     def _send(self, text):
         self.write(frame(TEXT, text.encode()))
-
-    def pong(self, which=-1):
-        """Answers a ping that was kept back; pongs are cumulative, so the last one answers all."""
-        self.write(frame(PONG, self.pings[which]))
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
@@ -135,19 +134,39 @@ class RawDevice(Frames):
                     return TEXT if opcode == CONTINUATION else opcode, whole
 
     def _receive(self, within):
+        if self.read_on:
+            try:
+                return self.read_on.get(timeout=within)
+            except queue.Empty:
+                raise TimeoutError from None
         deadline = time.monotonic() + within
         while True:
             opcode, payload = self.next(max(0.001, deadline - time.monotonic()))
             if opcode == TEXT:
                 return payload.decode()
 
-    def ping_after(self, **wanted):
-        """Reads the message with these fields, then on to the ping that asks for its acknowledgement."""
+    def unacknowledged(self, **wanted):
+        """Reads the message with these fields and the ping that asks for its acknowledgement, and answers neither."""
         found = self.wait_for(**wanted)
-        before = len(self.pings)
-        while len(self.pings) == before:
+        while not self.pings:
             self.next()
         return found
+
+    def recover(self):
+        """Answers the pings that were kept back, and from now on reads and answers like any client."""
+        self.answers = True
+        self.write(frame(PONG, self.pings[-1]))
+        self.read_on = queue.Queue()
+        threading.Thread(target=self._read_on, daemon=True).start()
+
+    def _read_on(self):
+        try:
+            while True:
+                opcode, payload = self.next(within=600)
+                if opcode == TEXT:
+                    self.read_on.put(payload.decode())
+        except (Closed, OSError, TimeoutError):
+            pass
 
     def closed(self, code=None, within=LIMIT):
         """Reads until the server ends the connection; gives the JSON frames before it. `code` may be several."""

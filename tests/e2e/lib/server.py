@@ -247,6 +247,11 @@ class Server:
                 total += value
         return total
 
+    def resident_bytes(self):
+        """Of the process, as the kernel counts them."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(re.search(r"VmRSS:\s+(\d+)", status).group(1)) * 1024
+
 
 def until(check, limit=20, pause=0.05):
     """Asks `check` until it gives something true: for what no event tells."""

@@ -187,5 +187,13 @@ test('ten thousand messages in order', async () => {
   const [alice, bob] = [await Device.connect(unique('alice')), await Device.connect(unique('bob'), { inbox: 'auto' })];
   const total = 10_000;
   for (let number = 0; number < total; number += 1) alice.send({ dest_id: bob.node, type: 1, payload: number });
-  for (let number = 0; number < total; number += 1) assert.equal((await bob.next()).payload, number);
+  // At least once: what is met again has an id that is known. First met is each in the order sent.
+  const met = new Set();
+  for (let number = 0; number < total; ) {
+    const frame = await bob.next();
+    if (met.has(frame.id)) continue;
+    met.add(frame.id);
+    assert.equal(frame.payload, number);
+    number += 1;
+  }
 });
