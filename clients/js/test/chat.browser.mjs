@@ -158,6 +158,41 @@ test("the server dies and returns, and nothing is lost", async () => {
   await ticked(alice, "said into the void", /Delivered to all|Kept for who is away/);
 });
 
+test("the library in a browser: what is sent and heard outlives a reload in IndexedDB", async () => {
+  const tab = await page();
+  await tab.goto(site.url);
+  /** In the page. @param {string} what */
+  const inPage = (what) => tab.evaluate(async (changes) => {
+    const { IndexedDbStorage } = await import(/** @type {any} */ (new URL("./sparkmesh.js", location.href).href));
+    const storage = new IndexedDbStorage("sparkmesh-test");
+    const found = Object.fromEntries(await storage.load());
+    await storage.write(new Map(Object.entries(JSON.parse(changes))));
+    await storage.close();
+    return found;
+  }, what);
+  assert.deepEqual(await inPage('{"a":"1","b":"2"}'), {});
+  await tab.reload();
+  assert.deepEqual(await inPage('{"a":null,"c":"3"}'), { a: "1", b: "2" });
+  assert.deepEqual(await inPage("{}"), { b: "2", c: "3" });
+
+  // The default of a client in a page.
+  await tab.evaluate(async () => {
+    const { Sparkmesh } = await import(/** @type {any} */ (new URL("./sparkmesh.js", location.href).href));
+    const key = async (node_id) => (await (await fetch("/dev/key", { method: "POST", body: JSON.stringify({ node_id }) })).json()).key;
+    const client = new Sparkmesh({ url: location.origin, key: () => key("idb-device") });
+    const echo = new Promise((resolve) => client.on("message", resolve));
+    await client.connect();
+    await client.send({ dest_id: "idb-device", payload: "to myself", id: "idb-1" });
+    await echo;
+    await client.close();
+  });
+  const records = await tab.evaluate(async () => {
+    const { IndexedDbStorage } = await import(/** @type {any} */ (new URL("./sparkmesh.js", location.href).href));
+    return [...(await new IndexedDbStorage("sparkmesh-idb-device").load()).values()];
+  });
+  assert.deepEqual(records, ["0 idb-device idb-1"]);
+});
+
 test("fit for all: no fault that axe finds, in light and dark, large and small; nothing but the own server is asked", async () => {
   for (const colorScheme of /** @type {const} */ (["light", "dark"])) {
     for (const viewport of [{ width: 1100, height: 700 }, { width: 375, height: 667 }]) {

@@ -8,7 +8,7 @@ import { mock, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { createContext, runInContext } from "node:vm";
 import { Edge } from "../dist/edge.js";
-import { ConfigurationError, Sparkmesh, WebStorage } from "../dist/index.js";
+import { ConfigurationError, disablePush, enablePush, Sparkmesh, WebStorage } from "../dist/index.js";
 import { claims } from "../dist/key.js";
 import { FileStorage } from "../dist/node.js";
 import { backoff } from "../dist/time.js";
@@ -136,6 +136,45 @@ test("the service worker shows what a push says, unless the person looks at the 
   const page = { focused: true, postMessage: (message) => told.push(message) };
   assert.deepEqual(await pushed(notice, [page]), []);
   assert.equal(told[0].notice.payload1, "alice");
+});
+
+test("a browser subscribes with the server's key, renews an old subscription, and says when it cannot", async () => {
+  const calls = [];
+  const client = /** @type {any} */ ({
+    pushTokens: async () => ({ providers: [], vapid_public_key: "AQID" }),
+    addPushToken: async (provider, token) => calls.push(["add", provider, JSON.parse(token).endpoint]),
+    removePushToken: async (provider, token) => calls.push(["remove", provider, JSON.parse(token).endpoint]),
+  });
+  await assert.rejects(enablePush(client, { serviceWorker: "/w.js" }), { name: "PushUnavailableError", message: /this browser/ });
+
+  const subscription = (endpoint, applicationServerKey) => ({
+    endpoint, options: { applicationServerKey }, toJSON: () => ({ endpoint }), unsubscribe: async () => (calls.push(["unsubscribe", endpoint]), true),
+  });
+  let current = subscription("old", new Uint8Array([9]).buffer);
+  const pushManager = {
+    getSubscription: async () => current,
+    subscribe: async ({ applicationServerKey }) => (current = subscription("new", applicationServerKey.buffer)),
+  };
+  const serviceWorker = /** @type {any} */ ({ pushManager });
+  Object.defineProperty(globalThis, "navigator", { value: { serviceWorker: {} }, configurable: true });
+  globalThis.PushManager = /** @type {any} */ (class {});
+  try {
+    await enablePush(client, { serviceWorker });
+    await enablePush(client, { serviceWorker });
+    assert.deepEqual([...new Uint8Array(current.options.applicationServerKey)], [1, 2, 3]);
+    assert.equal(await disablePush(client, { serviceWorker }), true);
+    assert.deepEqual(calls, [
+      ["unsubscribe", "old"], ["add", "webpush", "new"], ["add", "webpush", "new"], ["remove", "webpush", "new"], ["unsubscribe", "new"],
+    ]);
+    pushManager.getSubscription = async () => null;
+    pushManager.subscribe = async () => Promise.reject(new Error("denied"));
+    await assert.rejects(enablePush(client, { serviceWorker }), { name: "PushUnavailableError", message: /denied/ });
+    client.pushTokens = async () => ({ providers: [], vapid_public_key: null });
+    await assert.rejects(enablePush(client, { serviceWorker }), { message: /the server has no Web Push/ });
+  } finally {
+    Reflect.deleteProperty(globalThis, "navigator");
+    Reflect.deleteProperty(globalThis, "PushManager");
+  }
 });
 
 test("the bundle of the pages is the one that is built from here", async () => {
