@@ -34,6 +34,8 @@ use crate::view::{View, now};
 const STUCK_SOCKET: Duration = Duration::from_secs(30);
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 4096;
+/// How long a connection that ends is still read, so that what was written last is not lost to a reset.
+const LAST_WORDS: Duration = Duration::from_millis(200);
 /// How long a peer has to send the head of a request.
 const REQUEST_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -184,6 +186,7 @@ fn listen(state: &web::Data<State>) -> Result<actix_web::dev::Server, AppError> 
         // Who is too many is told so by us, with a status; the library would let them wait.
         .max_connections(usize::try_from(config.limits.max_connections).unwrap_or(usize::MAX).saturating_mul(2))
         .client_request_timeout(REQUEST_PATIENCE)
+        .client_disconnect_timeout(LAST_WORDS)
         .shutdown_timeout(1)
         .disable_signals();
     let failed = |source| AppError::Listen { address: config.listen, source };
@@ -231,6 +234,7 @@ fn println_ready(state: &State) {
     let _ = writeln!(out, "sparkmesh ready on {url}");
     if state.config.mode == crate::config::Mode::Dev {
         let secret: PathBuf = state.config.data_dir.join("secret");
+        let _ = writeln!(out, "chat: {url}/");
         let _ = writeln!(out, "try:  sparkmesh connect --node alice --secret-file {} {url}", secret.display());
     }
     let _ = out.flush();

@@ -10,6 +10,28 @@ use prometheus::{
     register_int_counter, register_int_counter_vec, register_int_gauge, register_int_gauge_vec,
 };
 
+/// Counters that are on the page from the start, at zero, so that a graph does not begin with the first fault.
+fn announce() {
+    LazyLock::force(&RELIABLE);
+    LazyLock::force(&FAST);
+    LazyLock::force(&RECEIVED_RELIABLE);
+    LazyLock::force(&RECEIVED_FAST);
+    for gauge in
+        [&CONNECTIONS, &QUEUE_BYTES, &INBOX_ENVELOPES, &INBOX_BYTES, &COMMIT_QUEUE_BYTES, &PUSH_QUEUE, &SESSIONS]
+    {
+        LazyLock::force(gauge);
+    }
+    for counter in [&CONNECTIONS_TOTAL, &DUPLICATES, &NOTICES_DROPPED, &STORE_FAILURES, &STORE_MOVED_ASIDE] {
+        LazyLock::force(counter);
+    }
+    for family in [&CLOSED, &REFUSED, &DIVERTED, &INBOX_DROPPED, &PUSHES, &AUTH_FAILURES] {
+        LazyLock::force(family);
+    }
+    for histogram in [&COMMIT_SECONDS, &COMMIT_WRITES] {
+        LazyLock::force(histogram);
+    }
+}
+
 macro_rules! metric {
     ($name:ident: IntCounter, $text:literal, $help:literal) => {
         #[doc = $help]
@@ -95,6 +117,7 @@ pub static RECEIVED_FAST: LazyLock<IntCounter> = LazyLock::new(|| RECEIVED.with_
 
 /// The page in Prometheus' text format, and its content type.
 pub fn page() -> (String, &'static str) {
+    announce();
     let mut page = Vec::new();
     // Encoding into memory fails only on a metric without a name, which registration refuses.
     let _ = TextEncoder::new().encode(&prometheus::gather(), &mut page);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
+use actix_web::error::PayloadError;
 use actix_ws::{AggregatedMessage, AggregatedMessageStream, ProtocolError, Session};
 
 use super::{Newcomer, Site};
@@ -121,7 +122,6 @@ impl Actor for Edge {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         self.device.stop_by(self.connection, ctx.address().recipient());
-        self.report_losses(ctx);
     }
 
     fn stopped(&mut self, _: &mut Self::Context) {
@@ -170,7 +170,7 @@ impl Edge {
         ctx.cancel_future(self.incoming);
         let limit = self.site.limits.max_message_bytes;
         match error {
-            ProtocolError::Overflow => {
+            error if is_too_long(error) => {
                 let message = format!("a message has at most {limit} bytes");
                 self.refuse(&Refusal::new(Code::TooLarge, message), About::default(), ctx);
             }
@@ -184,6 +184,18 @@ impl Edge {
                 self.end(Close::PROTOCOL, ctx);
             }
         }
+    }
+}
+
+/// The library's own word, or that of our guard before it.
+fn is_too_long(error: &ProtocolError) -> bool {
+    match error {
+        ProtocolError::Overflow => true,
+        ProtocolError::Io(io) => {
+            let cause = io.get_ref().and_then(|cause| cause.downcast_ref::<PayloadError>());
+            matches!(cause, Some(PayloadError::Overflow))
+        }
+        _ => false,
     }
 }
 

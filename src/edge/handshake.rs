@@ -7,16 +7,21 @@ use std::sync::Arc;
 
 use actix::prelude::*;
 use actix_web::body::MessageBody;
+use actix_web::dev::Payload;
+use actix_web::error::PayloadError;
 use actix_web::http::header;
-use actix_web::{HttpRequest, HttpResponse, web};
+use actix_web::{FromRequest, HttpRequest, HttpResponse, web};
 use actix_ws::AggregatedMessageStream;
+use futures_util::StreamExt;
 
 use super::actor::Edge;
 use super::body::Body;
 use super::{Newcomer, Site};
 use crate::model::codes::{Code, Refusal};
 use crate::model::lane::Options;
-use crate::node::Attach;
+use crate::node::{Attach, Attached};
+use crate::wire::guard::Guard;
+use crate::wire::notice::{About, ErrorNotice, Notice};
 
 /// Whether the request asks for a WebSocket.
 pub fn is_websocket(request: &HttpRequest) -> bool {
@@ -35,16 +40,19 @@ pub async fn open(
     request: &HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Refusal> {
+    let payload = guarded(request, payload, site.limits.max_message_bytes).await?;
     let (response, session, stream) = actix_ws::handle(request, payload).map_err(|error| {
         Refusal::new(Code::BadRequest, format!("this is no WebSocket handshake of version 13: {error}"))
     })?;
     let sender = &newcomer.sender;
+    let lost = site.home.tell_lost(sender.node.clone()).await;
     let registered = site.home.register(sender.node.clone(), sender.client.clone()).await;
     registered.map_err(|_| Refusal::new(Code::Unavailable, "the device cannot be registered now; try again later"))?;
     let options = Options { acks: newcomer.acks, replay: newcomer.replay, limit: site.view.outbox_limit() };
     let attach = Attach { node: sender.node.clone(), client: sender.client.clone(), options };
     let attached =
         site.node.send(attach).await.map_err(|_| Refusal::new(Code::Draining, "the server is going away"))??;
+    report_losses(site, &attached, lost);
     if let Some(push) = &site.push {
         push.connected(sender.node.clone());
     }
@@ -57,7 +65,29 @@ pub async fn open(
     Ok(response.map_body(|_, handshake| Body::new(site.view.clone(), device, connection, handshake).boxed()))
 }
 
-/// The bound is that of a whole message; one byte more lets the edge tell the difference between full and over.
+/// Says, before anything else, how many envelopes a limit has pushed out of the inbox since the device was told.
+fn report_losses(site: &Site, attached: &Attached, lost: u64) {
+    if lost > 0 {
+        let message = format!("{lost} messages were pushed out of the inbox by its limit, oldest first");
+        let refusal = Refusal::new(Code::InboxOverflow, message);
+        let error = ErrorNotice::of(&refusal, About::default()).encode();
+        site.view.control(&attached.device, attached.connection, error.frame().clone());
+    }
+}
+
+/// The incoming bytes, ended by an error where a frame announces more than a message may have.
+async fn guarded(request: &HttpRequest, payload: web::Payload, max: usize) -> Result<web::Payload, Refusal> {
+    let mut guard = Guard::new(max as u64);
+    let admitted = payload.into_inner().map(move |chunk| {
+        let chunk = chunk?;
+        guard.admit(&chunk).map(|()| chunk).map_err(|_| PayloadError::Overflow)
+    });
+    let mut admitted: Payload = Payload::Stream { payload: Box::pin(admitted) };
+    let taken = web::Payload::from_request(request, &mut admitted).await;
+    taken.map_err(|error| Refusal::new(Code::BadRequest, error.to_string()))
+}
+
+/// The bound is that of a whole message, in one frame or in many.
 fn incoming(stream: actix_ws::MessageStream, max_message_bytes: usize) -> AggregatedMessageStream {
     stream.max_frame_size(max_message_bytes).aggregate_continuations().max_continuation_size(max_message_bytes)
 }

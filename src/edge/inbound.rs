@@ -4,6 +4,7 @@
 
 use actix::prelude::*;
 use bytestring::ByteString;
+use serde_json::{Map, Value};
 
 use super::actor::Edge;
 use super::fresh_id;
@@ -11,7 +12,6 @@ use crate::home::TokenChange;
 use crate::home::sessions::{Ask, Operation};
 use crate::metrics;
 use crate::model::codes::{Code, Refusal};
-use crate::model::custody::Counts;
 use crate::model::decide::{Decision, Membership, decide};
 use crate::model::envelope::{Envelope, Status};
 use crate::model::ids::{EnvelopeId, NodeId, SessionId};
@@ -21,7 +21,7 @@ use crate::store::Unavailable;
 use crate::view::{Message, Ticket, now};
 use crate::wire::config_request::{self, Answer, ConfigRequest, Page};
 use crate::wire::native::{self, Origin};
-use crate::wire::notice::{About, Confirmation, Nobody, Notice, SessionUnauthorized};
+use crate::wire::notice::{About, Confirmation, Membered, Nobody, Notice, SessionUnauthorized};
 
 impl Edge {
     pub(super) fn inbound(&mut self, text: &ByteString, ctx: &mut Context<Self>) {
@@ -86,7 +86,11 @@ impl Edge {
         };
         let operation = match what {
             Membership::Join => {
-                let mask = wish.anonymous_id.map_or(Mask::Named, Mask::Anonymous);
+                let mask = match (wish.anonymous_id, wish.is_anonymous) {
+                    (Some(id), _) => Mask::Anonymous(id),
+                    (None, true) => Mask::Random(rand::random()),
+                    (None, false) => Mask::Named,
+                };
                 Operation::Join(session.clone(), Join { node: wish.node_id, mask })
             }
             Membership::Leave => Operation::Leave(session.clone(), wish.node_id),
@@ -94,9 +98,9 @@ impl Edge {
         };
         let asked = self.site.sessions.send(Ask { by: self.sender.requester(), operation });
         let done = asked.into_actor(self).map(move |result, edge, ctx| match result {
-            Ok(Ok(_)) => {
+            Ok(Ok(done)) => {
                 if let Some(reference) = &envelope.reference {
-                    edge.confirm(reference, &id);
+                    edge.confirm(reference, &id, done.answer.as_ref().map(|pair| Membered::of(&session, pair)));
                 }
             }
             Ok(Err(refusal)) => edge.refuse_gently(&refusal, About::envelope(&envelope, Some(&id)), &session, ctx),
@@ -106,9 +110,10 @@ impl Edge {
         ctx.wait(done);
     }
 
-    fn confirm(&self, reference: &str, id: &EnvelopeId) {
-        let Counts { delivered, stored, dropped, .. } = Counts::default();
-        let confirmation = Confirmation { reference, id, status: Status::Delivered, delivered, stored, dropped };
+    /// A change of membership is confirmed when it is durable, whoever hears of it later; hence no counts.
+    fn confirm(&self, reference: &str, id: &EnvelopeId, payload: Option<Membered<'_>>) {
+        let (status, delivered, stored, dropped) = (Status::Delivered, 0, 0, 0);
+        let confirmation = Confirmation { reference, id, status, delivered, stored, dropped, payload };
         self.site.view.control(&self.device, self.connection, confirmation.encode().frame().clone());
     }
 
@@ -141,23 +146,11 @@ impl Edge {
                     edge.site.view.answer(&edge.device, edge.connection, &answer);
                 }
                 Err(Unavailable) => {
-                    edge.refuse(&unavailable(), About { id: id.as_ref(), reference: reference.as_deref() }, ctx)
+                    edge.refuse(&unavailable(), About { id: id.as_ref(), reference: reference.as_deref() }, ctx);
                 }
             });
         // One fetch at a time: a device that asks faster than it is answered waits.
         ctx.wait(done);
-    }
-
-    /// Says at the start how many envelopes a limit has pushed out of the inbox since the device was told.
-    pub(super) fn report_losses(&mut self, ctx: &mut Context<Self>) {
-        let (home, node) = (self.site.home.clone(), self.sender.node.clone());
-        let lost = async move { home.tell_lost(node).await }.into_actor(self);
-        ctx.spawn(lost.map(|lost, edge, ctx| {
-            if lost > 0 {
-                let message = format!("{lost} messages were pushed out of the inbox by its limit, oldest first");
-                edge.refuse(&Refusal::new(Code::InboxOverflow, message), About::default(), ctx);
-            }
-        }));
     }
 }
 
@@ -184,15 +177,21 @@ fn tokens(request: &ConfigRequest) -> Result<Vec<PushToken>, Refusal> {
 #[serde(default)]
 struct Wish {
     anonymous_id: Option<NodeId>,
+    is_anonymous: bool,
     node_id: Option<NodeId>,
 }
 
 impl Wish {
     fn of(envelope: &Envelope) -> Result<Self, Refusal> {
-        let Some(payload) = envelope.payload.as_ref().filter(|payload| payload.starts_with(b"{")) else {
+        let Some(payload) = envelope.payload.as_ref().filter(|payload| *payload != "null") else {
             return Ok(Self::default());
         };
-        serde_json::from_slice(payload)
-            .map_err(|error| Refusal::new(Code::BadEnvelope, format!("payload of a membership change: {error}")))
+        let bad = |error| {
+            let message = format!("the payload of a membership change is an object or absent: {error}");
+            Refusal::new(Code::BadEnvelope, message)
+        };
+        // An array would do for a struct, too.
+        let object: Map<String, Value> = serde_json::from_slice(payload).map_err(bad)?;
+        serde_json::from_value(Value::Object(object)).map_err(bad)
     }
 }

@@ -21,6 +21,8 @@ use crate::store::{Order, Store, StoreError, Table, Write};
 const MAX_ENTRIES: usize = 1_000_000;
 /// Inboxes in memory.
 const MAX_BOXES: usize = 100_000;
+/// An inbox that nobody has asked for so long may be forgotten, in milliseconds.
+const IDLE_MS: u64 = 10_000;
 /// Most push tokens of one device; a further one replaces the oldest.
 pub const MAX_TOKENS: usize = 8;
 
@@ -43,6 +45,10 @@ pub(super) struct Mailbox {
 impl Mailbox {
     pub(super) fn limits(&self, of_known: Limits) -> Limits {
         if self.device.is_some() { of_known } else { of_known.at_most(Limits::UNKNOWN) }
+    }
+
+    fn is_idle(&self, now: Millis) -> bool {
+        now.since(self.touched) > IDLE_MS
     }
 
     /// The head must be written where the envelopes do not tell it.
@@ -120,12 +126,17 @@ impl Boxes {
     pub(super) fn committed(&mut self, now: Millis) {
         self.touched.clear();
         if self.entries > MAX_ENTRIES || self.by_device.len() > MAX_BOXES {
-            let idle = |mailbox: &Mailbox| now.since(mailbox.touched) > 10_000;
-            if !self.by_device.values().any(idle) {
+            if !self.by_device.values().any(|mailbox| mailbox.is_idle(now)) {
                 return self.forget(|_, _| true);
             }
-            self.forget(|_, mailbox| idle(mailbox));
+            self.forget(|_, mailbox| mailbox.is_idle(now));
         }
+    }
+
+    /// Most devices that are here have nothing waiting: they are read again when they are asked for.
+    pub(super) fn forget_empty(&mut self, now: Millis) {
+        self.forget(|_, mailbox| mailbox.inbox.is_empty() && mailbox.is_idle(now));
+        self.by_device.shrink_to(self.by_device.len() * 2);
     }
 
     /// The group failed: what is in memory may not be what is on disk.

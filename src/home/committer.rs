@@ -404,7 +404,10 @@ impl Committer {
         }
         self.boxes.heads(&mut writes);
         match self.commit(&writes) {
-            Ok(()) => self.boxes.committed(now),
+            Ok(()) => {
+                self.boxes.committed(now);
+                self.boxes.forget_empty(now);
+            }
             Err(Unavailable) => self.boxes.failed(),
         }
     }

@@ -9,6 +9,7 @@ mod authenticate;
 mod body;
 mod browsers;
 mod connect;
+mod dev;
 mod error;
 mod farewell;
 mod health;
@@ -62,6 +63,7 @@ pub fn configure(config: &mut ServiceConfig) {
         .route("/healthz", get().to(health::alive))
         .route("/readyz", get().to(health::ready))
         .configure(original::configure)
+        .configure(dev::configure)
         .default_service(route().to(nowhere));
     config.service(api);
 }

@@ -127,6 +127,8 @@ impl<T> Lane<T> {
             heartbeat: Heartbeat::new(now),
         };
         let older = self.take_back_all(out);
+        // One edge is the rule, and an idle device is to be small.
+        self.edges.reserve_exact(1);
         self.edges.push(edge);
         if options.replay == Replay::Auto && !replayed {
             self.catch_up_from(Seq(1));

@@ -17,7 +17,7 @@ pub use drain::{Drain, Drained};
 use crate::metrics;
 use crate::model::codes::{Code, Refusal};
 use crate::model::ids::{ClientId, ConnectionId, EnvelopeId, NodeId};
-use crate::model::lane::Options;
+use crate::model::lane::{Lane, Options};
 use crate::model::session::Presence;
 use crate::view::{Device, View};
 
@@ -85,7 +85,7 @@ impl Node {
 
     fn tick(&mut self) {
         let view = &self.view;
-        view.devices.for_each(|device| view.on(device, |lane, now, out| lane.tick(now, out)));
+        view.devices.for_each(|device| view.on(device, Lane::tick));
         view.devices.forget_idle();
     }
 

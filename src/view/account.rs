@@ -111,6 +111,7 @@ impl View {
                     delivered: counts.delivered,
                     stored: counts.stored,
                     dropped: counts.dropped,
+                    payload: None,
                 };
                 self.notify(&account.sender, &confirmation.encode());
             }

@@ -169,7 +169,12 @@ impl View {
     }
 
     pub fn attach(&self, device: &Arc<Device>, connection: ConnectionId, options: Options) {
-        device.lock().edges.push(EdgeHandle { connection, waker: None, stop: None });
+        {
+            let mut inner = device.lock();
+            // One edge is the rule, and an idle device is to be small.
+            inner.edges.reserve_exact(1);
+            inner.edges.push(EdgeHandle { connection, waker: None, stop: None });
+        }
         self.on(device, |lane, now, out| lane.attach(connection, options, now, out));
     }
 

@@ -6,6 +6,7 @@
 pub mod config_request;
 mod field;
 pub mod frame;
+pub mod guard;
 pub mod native;
 pub mod notice;
 

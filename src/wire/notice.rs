@@ -10,6 +10,7 @@ use super::frame::TextFrame;
 use crate::model::codes::{Code, Refusal, kind};
 use crate::model::envelope::{Encoded, Envelope, Status};
 use crate::model::ids::{ClientId, EnvelopeId, Millis, NodeId, SessionId};
+use crate::model::session::Pair;
 
 /// A notice, ready to be encoded.
 pub trait Notice: Serialize {
@@ -65,6 +66,23 @@ pub struct Confirmation<'a> {
     pub delivered: u32,
     pub stored: u32,
     pub dropped: u32,
+    /// Of a change of membership: who the member is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub payload: Option<Membered<'a>>,
+}
+
+/// Who somebody is in a session, for the eyes of whoever made it a member.
+#[derive(Debug, Clone, Serialize)]
+pub struct Membered<'a> {
+    pub session_id: &'a SessionId,
+    pub node_id: &'a NodeId,
+    pub anonymous_id: Option<&'a NodeId>,
+}
+
+impl<'a> Membered<'a> {
+    pub fn of(session_id: &'a SessionId, pair: &'a Pair) -> Self {
+        Self { session_id, node_id: &pair.node, anonymous_id: pair.anonymous.as_ref() }
+    }
 }
 
 /// A frame was refused.
@@ -244,8 +262,15 @@ mod tests {
         let session: SessionId = "s1".parse().unwrap();
         let id: EnvelopeId = "m\"1".parse().unwrap();
         let timestamp = Millis(17);
-        let confirmation =
-            Confirmation { reference: "r\n", id: &id, status: Status::Stored, delivered: 2, stored: 1, dropped: 0 };
+        let confirmation = Confirmation {
+            reference: "r\n",
+            id: &id,
+            status: Status::Stored,
+            delivered: 2,
+            stored: 1,
+            dropped: 0,
+            payload: None,
+        };
         assert_eq!(
             said(&confirmation),
             r#"{"type":-7,"reference":"r\n","id":"m\"1","status":"stored","delivered":2,"stored":1,"dropped":0}"#

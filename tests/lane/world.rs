@@ -201,10 +201,10 @@ impl World {
             self.sockets[at].wanted = !batch.is_empty();
             for frame in batch {
                 self.say(|| format!("  {connection:?} <- {:?}", frames::decode(&frame)));
-                if let Frame::Envelope { envelope, .. } = frames::decode(&frame) {
-                    if !self.plan.overtakes {
-                        self.judge.written(envelope, self.now);
-                    }
+                if let Frame::Envelope { envelope, .. } = frames::decode(&frame)
+                    && !self.plan.overtakes
+                {
+                    self.judge.written(envelope, self.now);
                 }
                 self.sockets[at].write(frame, self.now, &mut self.random);
             }

@@ -59,7 +59,7 @@ pub enum Mask {
 /// Where the id of a new session comes from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Naming {
-    /// Apps only. The home refuses one that exists.
+    /// The home refuses one that exists.
     Chosen(SessionId),
     /// Made of this random number, from a cryptographic source: to know the id may be all it takes to join.
     Random(u128),
@@ -99,14 +99,14 @@ enum Giver {
 }
 
 impl Session {
-    /// A new session. A device becomes its owner and first member; an app may choose id, owner and members.
+    /// A new session. A device becomes its owner and first member; an app may choose owner and members.
     ///
     /// Errors: `forbidden` for what only apps may choose, `conflict` for ids that collide and for too many members.
     pub fn create(by: &Requester, draft: Draft, now: Millis) -> Result<(Self, Change), Refusal> {
-        let chosen = matches!(draft.id, Naming::Chosen(_)) || !draft.members.is_empty();
+        let chosen = !draft.members.is_empty();
         let foreign = draft.owner.as_ref().is_some_and(|owner| *owner != by.node);
         if (chosen || foreign) && !by.is_trusted() {
-            return Err(Refusal::new(Code::Forbidden, "only an app chooses the id, the owner and the first members"));
+            return Err(Refusal::new(Code::Forbidden, "only an app chooses the owner and the first members"));
         }
         let id = match draft.id {
             Naming::Chosen(id) => id,
@@ -157,11 +157,13 @@ impl Session {
         let mut session = self.clone();
         let giver = if by.node == self.options.owner { Giver::Owner } else { Giver::Other };
         let member = session.admit(node, join.mask, giver)?;
-        let change = Change {
-            answer: Some(member.pair()),
-            notice: Some(member.notice(kind::JOINED)),
-            records: vec![Record::Member(member)],
-        };
+        let mut notice = member.notice(kind::JOINED);
+        if !own {
+            // Somebody else made it a member: it hears so, too.
+            notice.about = None;
+        }
+        let change =
+            Change { answer: Some(member.pair()), notice: Some(notice), records: vec![Record::Member(member)] };
         Ok((session, change))
     }
 
