@@ -16,10 +16,10 @@ pub use drain::{Drain, Drained};
 
 use crate::metrics;
 use crate::model::codes::{Code, Refusal};
-use crate::model::ids::{ClientId, ConnectionId, EnvelopeId, NodeId};
+use crate::model::ids::{ClientId, ConnectionId, NodeId};
 use crate::model::lane::{Lane, Options};
 use crate::model::session::Presence;
-use crate::view::{Device, View};
+use crate::view::{Device, View, fresh_id};
 
 /// How often the lanes are looked after: heartbeats, stalls, forgetting.
 const TICK: Duration = Duration::from_secs(1);
@@ -98,15 +98,10 @@ impl Node {
         for published in self.view.sessions.watching(node) {
             let session = published.current();
             if let Some(notice) = session.presence_notice(node, presence) {
-                self.view.announce(session.id(), &notice, &presence_id());
+                self.view.announce(session.id(), &notice, &fresh_id());
             }
         }
     }
-}
-
-/// ONLINE and OFFLINE are not repeated, so one id serves for all; it is not on the wire.
-fn presence_id() -> EnvelopeId {
-    "presence".parse().expect("eight letters are an envelope id")
 }
 
 impl Actor for Node {

@@ -22,7 +22,7 @@ pub use devices::Devices;
 pub use send::Message;
 pub use sessions::{Published, SessionTable};
 
-use crate::model::ids::{ClientId, ConnectionId, Millis, NodeId, Seq};
+use crate::model::ids::{ClientId, ConnectionId, EnvelopeId, Millis, NodeId, Seq};
 use crate::model::lane::Why;
 use crate::model::outbox::Item;
 
@@ -78,4 +78,10 @@ impl View {
 pub fn now() -> Millis {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Millis(since.as_millis() as u64)
+}
+
+/// An id for an envelope whose sender gave none.
+pub fn fresh_id() -> EnvelopeId {
+    let id = format!("{:032x}", rand::random::<u128>());
+    id.parse().expect("32 hexadecimal digits are an envelope id")
 }

@@ -176,14 +176,18 @@ impl View {
         }
     }
 
+    /// Whether the device has an edge.
+    pub fn is_present(&self, node: &NodeId) -> bool {
+        self.devices.get(node.as_str()).is_some_and(|device| device.is_attached())
+    }
+
     /// Tells a newcomer to a session with presence who is there.
     pub fn show_present(&self, id: &SessionId, newcomer: &NodeId) {
         let Some(published) = self.sessions.get(id) else { return };
         let session = published.current();
-        let present = |node: &NodeId| self.devices.get(node.as_str()).is_some_and(|device| device.is_attached());
         let online: Vec<NodeId> = session
             .members()
-            .filter(|member| member.node() != newcomer && present(member.node()))
+            .filter(|member| member.node() != newcomer && self.is_present(member.node()))
             .map(|member| member.shown().id().clone())
             .collect();
         let snapshot =
