@@ -9,6 +9,7 @@ from lib.device import (
     ERROR,
     JOINED,
     LEFT,
+    NODE_UNKNOWN,
     OFFLINE,
     ONLINE,
     REVEALED,
@@ -115,7 +116,8 @@ def test_creating(server, device):
     chosen = unique("chosen")
     server.ok("POST", "/v1/sessions", 201, key=server.app(), json={"session_id": chosen})
     server.refused("POST", "/v1/sessions", 409, "conflict", key=server.app(), json={"session_id": chosen})
-    server.refused("POST", "/v1/sessions", 403, "forbidden", key=owner.key, json={"session_id": unique("own")})
+    server.ok("POST", "/v1/sessions", 201, key=owner.key, json={"session_id": unique("own")})
+    server.refused("POST", "/v1/sessions", 409, "conflict", key=owner.key, json={"session_id": chosen})
 
 
 @row("A40", "A45")
@@ -401,9 +403,10 @@ def test_a_real_id_of_an_anonymous_member_does_not_exist(by_http, server, device
     answers = []
     for target in (fox.node, unique("nobody")):
         owner.send(dest_session_id=by_http.id, dest_id=target, type=1, payload="is it you?", id="asked", reference="r")
-        (told,) = owner.fence()
-        assert (told["type"], told["code"], told["id"]) == (ERROR, "not_found", "asked")
-        answers.append(told["message"].replace(target, "TARGET"))
+        told, confirmed = owner.fence()
+        assert (told["type"], told["src_id"], told["id"]) == (NODE_UNKNOWN, target, "asked")
+        assert (confirmed["type"], confirmed["status"]) == (CONFIRMATION, "dropped")
+        answers.append([{**told, "src_id": "TARGET", "timestamp": 0}, confirmed])
     assert answers[0] == answers[1], "a member's real id and an id that is nobody's are answered alike"
     fox.nothing()
     assert server.inbox(fox.node)["messages"] == []
