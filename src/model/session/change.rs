@@ -195,9 +195,9 @@ impl Session {
         Ok((session, change))
     }
 
-    /// Takes off the requester's mask, for good: all learn whose it was. Without a mask nothing changes.
+    /// Takes off the requester's mask, for good: all learn whose it was.
     ///
-    /// Errors: `forbidden` for who is no member.
+    /// Errors: `forbidden` for who is no member, `conflict` for who wears none.
     pub fn reveal(&self, by: &Requester) -> Result<(Self, Change), Refusal> {
         self.authorize(by, Act::OwnMembership)?;
         let Some((member, mask)) = self.member(&by.node).and_then(|m| Some((m, m.anonymous()?))) else {
