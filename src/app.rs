@@ -87,7 +87,10 @@ pub async fn serve(config: Config) -> Result<(), AppError> {
         () = end_wanted() => {}
         () = parts.site.standing.leaving() => {}
     }
-    parts.go_away(&handle, state.config.drain_deadline).await;
+    let deadline = state.config.drain_deadline;
+    if tokio::time::timeout(deadline, parts.go_away(&handle, deadline)).await.is_err() {
+        log::warn!("the time to go away is over; what was confirmed is durable all the same");
+    }
     drop(data_dir);
     Ok(())
 }

@@ -66,6 +66,13 @@ enum Answer {
     Read(Request),
 }
 
+/// Whether an answer depends on the group's commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Need {
+    Nothing,
+    Commit,
+}
+
 struct Stored {
     device: Arc<Device>,
     item: Parcel,
@@ -91,9 +98,15 @@ impl Committer {
         let now = now();
         let mut writes = Vec::with_capacity(commands.len());
         let mut answers = Vec::with_capacity(commands.len());
+        let mut needs = Vec::with_capacity(commands.len());
         for command in commands {
+            let (written, answered) = (writes.len(), answers.len());
             if let Err(error) = self.plan(command, now, &mut writes, &mut answers) {
                 log::error!("the store cannot be read: {error}");
+            }
+            needs.resize(answers.len(), Need::Nothing);
+            if writes.len() > written {
+                needs[answered..].fill(Need::Commit);
             }
         }
         let writes = self.with_heads(writes);
@@ -103,7 +116,9 @@ impl Committer {
         } else {
             self.boxes.failed();
         }
-        for answer in answers {
+        for (answer, need) in answers.into_iter().zip(needs) {
+            // Who had nothing to write is not harmed by those who had.
+            let result = if need == Need::Commit { result } else { Ok(()) };
             self.answer(answer, result);
         }
     }
