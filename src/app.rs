@@ -34,8 +34,9 @@ use crate::view::{View, now};
 const STUCK_SOCKET: Duration = Duration::from_secs(30);
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 4096;
-/// How long a connection that ends is still read, so that what was written last is not lost to a reset.
-const LAST_WORDS: Duration = Duration::from_millis(200);
+/// How long a connection that ends is still read, so that what was written last is not lost to a reset. The library's clock
+/// is up to 500 ms behind, and with a time that has passed already it would wait for ever: hence not less.
+const LAST_WORDS: Duration = Duration::from_millis(600);
 /// How long a peer has to send the head of a request.
 const REQUEST_PATIENCE: Duration = Duration::from_secs(10);
 

@@ -15,6 +15,7 @@ system_tools() {
   local missing=()
   has cc || missing+=(gcc libc6-dev)
   has c++ || missing+=(g++)
+  has chromium || missing+=(chromium)
   has openssl || missing+=(openssl)
   has node || missing+=(nodejs)
   has npm || missing+=(npm)
@@ -45,6 +46,8 @@ python_tools() {
 }
 
 node_tools() {
+  installed clients/js/node_modules/lock.installed clients/js/package-lock.json \
+    npm ci --prefix clients/js --silent --no-audit --no-fund
   installed tests/e2e/node/node_modules/lock.installed tests/e2e/node/package-lock.json \
     npm ci --prefix tests/e2e/node --silent --no-audit --no-fund
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use actix_web::error::PayloadError;
-use actix_ws::{AggregatedMessage, AggregatedMessageStream, ProtocolError, Session};
+use actix_ws::{AggregatedMessage, AggregatedMessageStream, ProtocolError};
 
 use super::{Newcomer, Site};
 use crate::metrics;
@@ -36,8 +36,6 @@ pub struct Edge {
     bucket: Bucket,
     since: Instant,
     ending: Ending,
-    /// Kept alive with the edge: the incoming stream ends when it goes.
-    _session: Session,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,7 +50,6 @@ impl Edge {
         site: Arc<Site>,
         newcomer: Newcomer,
         attached: Attached,
-        session: Session,
         stream: AggregatedMessageStream,
         ctx: &mut Context<Self>,
     ) -> Self {
@@ -68,7 +65,6 @@ impl Edge {
             bucket: Bucket::new(limits, Duration::ZERO),
             since: Instant::now(),
             ending: Ending::No,
-            _session: session,
         }
     }
 

@@ -41,7 +41,8 @@ pub async fn open(
     payload: web::Payload,
 ) -> Result<HttpResponse, Refusal> {
     let payload = guarded(request, payload, site.limits.max_message_bytes).await?;
-    let (response, session, stream) = actix_ws::handle(request, payload).map_err(|error| {
+    // The library's own way out is not used: what is written goes through `Body`.
+    let (response, _, stream) = actix_ws::handle(request, payload).map_err(|error| {
         Refusal::new(Code::BadRequest, format!("this is no WebSocket handshake of version 13: {error}"))
     })?;
     let sender = &newcomer.sender;
@@ -60,7 +61,7 @@ pub async fn open(
     let (device, connection) = (attached.device.clone(), attached.connection);
     let site_of_edge = site.clone();
     let name = sender.node.clone();
-    Edge::create(move |ctx| Edge::new(site_of_edge, newcomer, attached, session, stream, ctx));
+    Edge::create(move |ctx| Edge::new(site_of_edge, newcomer, attached, stream, ctx));
     log::info!("{name} connected ({})", connection.0);
     Ok(response.map_body(|_, handshake| Body::new(site.view.clone(), device, connection, handshake).boxed()))
 }

@@ -7,7 +7,6 @@ use bytestring::ByteString;
 use serde_json::{Map, Value};
 
 use super::actor::Edge;
-use super::fresh_id;
 use crate::home::TokenChange;
 use crate::home::sessions::{Ask, Operation};
 use crate::metrics;
@@ -18,7 +17,7 @@ use crate::model::ids::{EnvelopeId, NodeId, SessionId};
 use crate::model::session::{Join, Mask};
 use crate::push::{Provider, PushToken};
 use crate::store::Unavailable;
-use crate::view::{Message, Ticket, now};
+use crate::view::{Message, Ticket, fresh_id, now};
 use crate::wire::config_request::{self, Answer, ConfigRequest, Page};
 use crate::wire::native::{self, Origin};
 use crate::wire::notice::{About, Confirmation, Membered, Nobody, Notice, SessionUnauthorized};

@@ -15,7 +15,7 @@ use crate::config::Limits;
 use crate::home::Home;
 use crate::home::sessions::SessionHome;
 use crate::model::decide::Sender;
-use crate::model::ids::{EnvelopeId, NodeId};
+use crate::model::ids::NodeId;
 use crate::model::lane::Replay;
 use crate::model::outbox::Acks;
 use crate::node::{Node, Standing};
@@ -40,10 +40,4 @@ pub struct Newcomer {
     pub sender: Sender,
     pub replay: Replay,
     pub acks: Acks,
-}
-
-/// An id for an envelope whose sender gave none.
-pub fn fresh_id() -> EnvelopeId {
-    let id = format!("{:032x}", rand::random::<u128>());
-    id.parse().expect("32 hexadecimal digits are an envelope id")
 }

@@ -9,7 +9,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use crate::model::ids::{EnvelopeId, Millis, NodeId, SessionId};
 use crate::model::inbox::Entry;
-use crate::model::outbox::Keep;
+use crate::model::outbox::{Keep, Prompt};
 use crate::model::seen::Key;
 
 const VERSION: u8 = 1;
@@ -70,7 +70,7 @@ impl Record {
             "" => None,
             id => Some(id.parse().ok()?),
         };
-        let keep = Arc::new(Keep { sender, id, collapse, kind, timestamp, session });
+        let keep = Arc::new(Keep { sender, id, collapse, kind, timestamp, session, prompt: Prompt::Soon });
         Some(Self { key, stored, expires, keep, text: bytes })
     }
 }
@@ -123,6 +123,7 @@ mod tests {
                 kind: -200,
                 timestamp: Millis(6),
                 session: session.map(|id| id.parse().unwrap()),
+                prompt: Prompt::Soon,
             }),
             text: Bytes::copy_from_slice(text),
         }

@@ -13,10 +13,10 @@ use tokio::sync::oneshot;
 use super::boxes::put_json;
 use super::{Home, keys};
 use crate::model::codes::{Code, Refusal};
-use crate::model::ids::{EnvelopeId, NodeId, SessionId};
-use crate::model::session::{Change, Draft, Join, Member, Notice, Pair, Record, Requester, Session, Stored};
+use crate::model::ids::{NodeId, SessionId};
+use crate::model::session::{Change, Draft, Join, Member, Notice, Pair, Presence, Record, Requester, Session, Stored};
 use crate::store::{Journal, Order, Store, StoreError, Table, Write};
-use crate::view::{View, now};
+use crate::view::{View, fresh_id, now};
 
 /// What is asked of a session.
 #[derive(Debug)]
@@ -50,7 +50,6 @@ pub struct SessionHome {
     view: Arc<View>,
     /// Sessions with changes that are not durable yet: the newest value, and how many.
     open: HashMap<SessionId, (Session, usize)>,
-    notices: u64,
 }
 
 impl Actor for SessionHome {
@@ -59,7 +58,7 @@ impl Actor for SessionHome {
 
 impl SessionHome {
     pub fn new(home: Home, view: Arc<View>) -> Self {
-        Self { home, view, open: HashMap::new(), notices: 0 }
+        Self { home, view, open: HashMap::new() }
     }
 
     fn newest(&self, id: &SessionId) -> Result<Session, Refusal> {
@@ -97,15 +96,14 @@ impl SessionHome {
     fn publish(&mut self, session: &Session, notice: Option<&Notice>, newcomer: Option<&NodeId>) {
         self.view.sessions.publish(session.clone());
         if let Some(notice) = notice {
-            self.notices += 1;
-            let id = format!("{}-{}-{}", session.id(), self.view.sessions.epoch(), self.notices);
-            let id: String = id.chars().rev().take(crate::model::ids::MAX_ENVELOPE_ID).collect();
-            if let Ok(id) = id.chars().rev().collect::<String>().parse::<EnvelopeId>() {
-                self.view.announce(session.id(), notice, &id);
-            }
+            self.view.announce(session.id(), notice, &fresh_id());
         }
-        if let Some(newcomer) = newcomer.filter(|_| session.options().presence) {
-            self.view.show_present(session.id(), newcomer);
+        let Some(newcomer) = newcomer.filter(|_| session.options().presence) else { return };
+        self.view.show_present(session.id(), newcomer);
+        if self.view.is_present(newcomer)
+            && let Some(online) = session.presence_notice(newcomer, Presence::Online)
+        {
+            self.view.announce(session.id(), &online, &fresh_id());
         }
     }
 }

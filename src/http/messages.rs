@@ -16,14 +16,14 @@ use tokio::time::{Instant, timeout_at};
 use super::authenticate::{self, Demand, authenticate};
 use super::error::{Rejection, Words};
 use super::{Answer, Shared, State, body};
-use crate::edge::{Site, fresh_id};
+use crate::edge::Site;
 use crate::metrics;
 use crate::model::codes::{Code, Refusal};
 use crate::model::custody::Verdict;
 use crate::model::decide::{Decision, Sender, decide};
 use crate::model::envelope::Status;
 use crate::model::ids::EnvelopeId;
-use crate::view::Message;
+use crate::view::{Message, fresh_id};
 use crate::wire::native::{self, Origin};
 
 /// Most envelopes in one request.

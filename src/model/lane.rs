@@ -284,6 +284,9 @@ impl<T> Lane<T> {
         let mut expired = Vec::new();
         let edge = &mut self.edges[at];
         let untracked = edge.outbox.take(budget, now, batch, &mut expired, edge.options.acks, self.ping);
+        if edge.outbox.promise_ping(edge.options.acks) {
+            out.push(Effect::AskLater(connection));
+        }
         for item in expired {
             if let Some(seq) = item.seq {
                 out.push(Effect::Remove(seq));

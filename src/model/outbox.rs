@@ -6,7 +6,7 @@
 //!   item of any size, and half of it one replayed item; notices may fill it to twice the limit, and control frames have
 //!   as much again for themselves. What a hand-over brings was bounded where it came from;
 //! - after tracked items a ping with a fresh counter is written; its pong acknowledges all that was written before it
-//!   (DESIGN 5, promise 5). One such ping is under way at a time, so acknowledging costs one small frame a round trip.
+//!   (DESIGN 5, promise 5). When it is sent is said in [`asking`].
 //!
 //! What becomes of items that are taken back is the lane's decision.
 
@@ -17,18 +17,14 @@ use bytes::Bytes;
 use super::ids::{EnvelopeId, Millis, NodeId, Seq};
 use super::seen::Key;
 
+mod asking;
 mod ghost;
 mod item;
 
+use self::asking::Asking;
+pub use self::asking::Prompt;
 pub use self::ghost::Ghost;
 pub use self::item::{Class, Item, Keep};
-
-#[derive(Debug)]
-struct Ping {
-    counter: u64,
-    /// Items written before this ping.
-    covers: u64,
-}
 
 #[derive(Debug)]
 enum Waiting<T> {
@@ -54,8 +50,7 @@ pub struct Outbox<T> {
     /// With their numbers among all tracked items ever written.
     unacked: VecDeque<(u64, Item<T>)>,
     ghosts: VecDeque<Ghost>,
-    pings: VecDeque<Ping>,
-    next_counter: u64,
+    asking: Asking,
     /// Tracked items ever written.
     written: u64,
     bytes: usize,
@@ -86,6 +81,8 @@ pub struct Acked<T> {
     pub ghosts: Vec<Ghost>,
 }
 
+/// The share of the limit at which a peer is asked to acknowledge at once, lest the outbox fill.
+const MUCH: usize = 8;
 /// Most control frames that wait for a socket: a peer that reads nothing cannot make us queue more answers.
 const MAX_CONTROL: usize = 64;
 
@@ -97,8 +94,7 @@ impl<T> Outbox<T> {
             queue: VecDeque::new(),
             unacked: VecDeque::new(),
             ghosts: VecDeque::new(),
-            pings: VecDeque::new(),
-            next_counter: 1,
+            asking: Asking::new(),
             written: 0,
             bytes: 0,
             limit,
@@ -187,9 +183,7 @@ impl<T> Outbox<T> {
 
     /// A ping that asks for a sign of life, and acknowledges whatever was written before it.
     pub fn ping(&mut self, encode: impl FnOnce(u64) -> Bytes) {
-        let counter = self.next_counter;
-        self.next_counter += 1;
-        self.pings.push_back(Ping { counter, covers: self.written });
+        let counter = self.asking.ask(self.written);
         // Control goes before waiting items, so this ping covers exactly what is written by now.
         let frame = encode(counter);
         self.bytes += frame.len();
@@ -240,6 +234,7 @@ impl<T> Outbox<T> {
                 untracked += 1;
             } else {
                 self.written += 1;
+                self.asking.wrote(self.written, item.prompt());
                 self.unacked.push_back((self.written, item));
             }
         }
@@ -247,10 +242,7 @@ impl<T> Outbox<T> {
             self.calm();
         }
         if self.wants_ping(acks) {
-            let counter = self.next_counter;
-            self.next_counter += 1;
-            self.pings.push_back(Ping { counter, covers: self.written });
-            batch.push_back(encode(counter));
+            batch.push_back(encode(self.asking.ask(self.written)));
         }
         if self.queue.is_empty()
             && let Ending::Asked(frame) = &mut self.ending
@@ -261,16 +253,29 @@ impl<T> Outbox<T> {
         untracked
     }
 
-    /// Whether something written waits for a ping to be sent after it.
+    /// Whether something written waits for a ping to be sent after it now.
     pub fn wants_ping(&self, acks: Acks) -> bool {
-        acks == Acks::Transport && self.pings.is_empty() && !(self.unacked.is_empty() && self.ghosts.is_empty())
+        let much = self.bytes >= self.limit / MUCH;
+        let open = || self.unacked.front().is_some_and(|(oldest, _)| much || self.asking.is_pressing(*oldest));
+        acks == Acks::Transport && !self.asking.is_under_way() && (!self.ghosts.is_empty() || open())
+    }
+
+    /// Whether something written is to be asked about a little later: true once, until [`Self::fall_due`].
+    #[must_use]
+    pub fn promise_ping(&mut self, acks: Acks) -> bool {
+        let open = acks == Acks::Transport && !self.asking.is_under_way() && !self.unacked.is_empty();
+        open && self.asking.promise()
+    }
+
+    /// Later is now.
+    pub fn fall_due(&mut self) {
+        self.asking.fall_due();
     }
 
     /// A pong came back. `None`: the counter was never sent, or is behind us; it is only a sign of life. Settles nothing
     /// where the application acknowledges.
     pub fn pong(&mut self, counter: u64, acks: Acks, now: Millis) -> Option<Acked<T>> {
-        let at = self.pings.iter().position(|ping| ping.counter == counter)?;
-        let covers = self.pings.drain(..=at).next_back().map_or(0, |ping| ping.covers);
+        let covers = self.asking.answered(counter)?;
         if acks == Acks::Application {
             return Some(Acked { items: Vec::new(), ghosts: Vec::new() });
         }
@@ -369,7 +374,7 @@ impl<T> Outbox<T> {
 
     /// A ping is under way.
     pub fn is_pinged(&self) -> bool {
-        !self.pings.is_empty()
+        self.asking.is_under_way()
     }
 
     /// Whether something that must be acknowledged is here.

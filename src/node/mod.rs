@@ -16,13 +16,17 @@ pub use drain::{Drain, Drained};
 
 use crate::metrics;
 use crate::model::codes::{Code, Refusal};
-use crate::model::ids::{ClientId, ConnectionId, EnvelopeId, NodeId};
+use crate::model::ids::{ClientId, ConnectionId, NodeId};
 use crate::model::lane::{Lane, Options};
 use crate::model::session::Presence;
-use crate::view::{Device, View};
+use crate::view::{Device, View, fresh_id};
 
 /// How often the lanes are looked after: heartbeats, stalls, forgetting.
 const TICK: Duration = Duration::from_secs(1);
+
+/// How long an edge may leave unasked what nobody waits for. Short: what a device has read and not acknowledged when it
+/// leaves comes to it again.
+const ASK: Duration = Duration::from_millis(20);
 
 /// How full the server is and whether it goes away, for everybody to read.
 #[derive(Debug)]
@@ -94,15 +98,10 @@ impl Node {
         for published in self.view.sessions.watching(node) {
             let session = published.current();
             if let Some(notice) = session.presence_notice(node, presence) {
-                self.view.announce(session.id(), &notice, &presence_id());
+                self.view.announce(session.id(), &notice, &fresh_id());
             }
         }
     }
-}
-
-/// ONLINE and OFFLINE are not repeated, so one id serves for all; it is not on the wire.
-fn presence_id() -> EnvelopeId {
-    "presence".parse().expect("eight letters are an envelope id")
 }
 
 impl Actor for Node {
@@ -110,6 +109,7 @@ impl Actor for Node {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.run_interval(TICK, |node, _| node.tick());
+        ctx.run_interval(ASK, |node, _| node.view.ask_all());
     }
 }
 

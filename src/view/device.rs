@@ -155,6 +155,9 @@ impl View {
         match effect {
             Effect::Settle { ticket, shown: _, outcome } => self.settle(&ticket, outcome),
             Effect::Count { class, outcome } => count(class, outcome),
+            Effect::AskLater(connection) => {
+                self.unasked.lock().unwrap_or_else(PoisonError::into_inner).push((device.clone(), connection));
+            }
             Effect::Duplicate => metrics::DUPLICATES.inc(),
             Effect::Close(connection, close) => {
                 let stop =
@@ -165,6 +168,14 @@ impl View {
                 }
             }
             Effect::Wake(_) | Effect::Append(..) | Effect::Remove(_) | Effect::Read { .. } => {}
+        }
+    }
+
+    /// Asks the edges that have written something lately to acknowledge it. To be called every few milliseconds.
+    pub fn ask_all(&self) {
+        let unasked = std::mem::take(&mut *self.unasked.lock().unwrap_or_else(PoisonError::into_inner));
+        for (device, connection) in unasked {
+            self.on(&device, |lane, _, out| lane.ask_now(connection, out));
         }
     }
 

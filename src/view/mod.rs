@@ -13,7 +13,7 @@ mod devices;
 mod send;
 mod sessions;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 pub use account::{Account, Acquaintance, Ticket, Waiter};
@@ -22,7 +22,7 @@ pub use devices::Devices;
 pub use send::Message;
 pub use sessions::{Published, SessionTable};
 
-use crate::model::ids::{ClientId, Millis, NodeId, Seq};
+use crate::model::ids::{ClientId, ConnectionId, EnvelopeId, Millis, NodeId, Seq};
 use crate::model::lane::Why;
 use crate::model::outbox::Item;
 
@@ -49,12 +49,20 @@ pub struct View {
     pub sessions: SessionTable,
     inboxes: Box<dyn Inboxes>,
     outbox_limit: usize,
+    /// Edges that are to be asked for acknowledgement soon; each stands here once.
+    unasked: Mutex<Vec<(Arc<Device>, ConnectionId)>>,
 }
 
 impl View {
     /// `outbox_limit` in bytes, for each edge; `epoch` is that of the sessions' order on this server.
     pub fn new(inboxes: Box<dyn Inboxes>, outbox_limit: usize, epoch: u64) -> Self {
-        Self { devices: Devices::default(), sessions: SessionTable::new(epoch), inboxes, outbox_limit }
+        Self {
+            devices: Devices::default(),
+            sessions: SessionTable::new(epoch),
+            inboxes,
+            outbox_limit,
+            unasked: Mutex::default(),
+        }
     }
 
     pub fn outbox_limit(&self) -> usize {
@@ -70,4 +78,10 @@ impl View {
 pub fn now() -> Millis {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Millis(since.as_millis() as u64)
+}
+
+/// An id for an envelope whose sender gave none.
+pub fn fresh_id() -> EnvelopeId {
+    let id = format!("{:032x}", rand::random::<u128>());
+    id.parse().expect("32 hexadecimal digits are an envelope id")
 }

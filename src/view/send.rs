@@ -12,7 +12,7 @@ use crate::metrics;
 use crate::model::decide::Route;
 use crate::model::envelope::{Encoded, Envelope, Feature, Stamp};
 use crate::model::ids::{ClientId, EnvelopeId, Millis, NodeId, SessionId};
-use crate::model::outbox::{Class, Item, Keep};
+use crate::model::outbox::{Class, Item, Keep, Prompt};
 use crate::model::seen::Key;
 use crate::model::session::Notice as SessionNotice;
 use crate::wire::native;
@@ -63,6 +63,7 @@ impl View {
             kind: envelope.kind,
             timestamp: now,
             session,
+            prompt: if wanted { Prompt::Soon } else { Prompt::Later },
         });
         let mut stamp = Stamp { src_id, src_client_id, timestamp: now, id: Some(id), session: None };
         let item = |stamp: &Stamp| Item {
@@ -88,8 +89,7 @@ impl View {
                     let item = item(&stamp);
                     let session = published.current();
                     for member in session.recipients(&from) {
-                        let shown = session.shown(member).filter(|shown| *shown != member).cloned();
-                        self.offer(member, Parcel { shown, ..item.clone() });
+                        self.offer(member.node(), Parcel { shown: member.anonymous().cloned(), ..item.clone() });
                     }
                 }
             }
@@ -166,6 +166,7 @@ impl View {
             kind: notice.kind,
             timestamp,
             session: Some(id.clone()),
+            prompt: Prompt::Later,
         };
         let class = if reliable { Class::Reliable } else { Class::Fast };
         let item = server_made(frame.encode(), class, keep);
@@ -175,14 +176,18 @@ impl View {
         }
     }
 
+    /// Whether the device has an edge.
+    pub fn is_present(&self, node: &NodeId) -> bool {
+        self.devices.get(node.as_str()).is_some_and(|device| device.is_attached())
+    }
+
     /// Tells a newcomer to a session with presence who is there.
     pub fn show_present(&self, id: &SessionId, newcomer: &NodeId) {
         let Some(published) = self.sessions.get(id) else { return };
         let session = published.current();
-        let present = |node: &NodeId| self.devices.get(node.as_str()).is_some_and(|device| device.is_attached());
         let online: Vec<NodeId> = session
             .members()
-            .filter(|member| member.node() != newcomer && present(member.node()))
+            .filter(|member| member.node() != newcomer && self.is_present(member.node()))
             .map(|member| member.shown().id().clone())
             .collect();
         let snapshot =

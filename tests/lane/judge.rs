@@ -6,7 +6,7 @@ use std::sync::Arc;
 use sparkmesh::model::custody::Outcome;
 use sparkmesh::model::ids::{Millis, NodeId, Seq};
 use sparkmesh::model::inbox::Loss;
-use sparkmesh::model::outbox::{Class, Keep};
+use sparkmesh::model::outbox::{Class, Keep, Prompt};
 use sparkmesh::model::seen::{Key, WINDOW_MS};
 
 use crate::disk::Ticket;
@@ -60,6 +60,7 @@ impl Judge {
             kind: 1,
             timestamp: Millis(0),
             session: None,
+            prompt: if envelope % 3 == 0 { Prompt::Soon } else { Prompt::Later },
         });
         self.sent.push(Sent {
             sender,

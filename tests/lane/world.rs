@@ -31,6 +31,8 @@ pub(crate) struct World {
     pub(crate) judge: Judge,
     effects: Vec<Effect<Ticket>>,
     ticks_at: u64,
+    /// Edges to be asked for acknowledgement, and when.
+    unasked: VecDeque<(u64, ConnectionId)>,
     /// Of the effects since the last clearing: appends.
     pub(crate) appends: u64,
     /// Calls within this millisecond; a world that stands still is a loop.
@@ -52,6 +54,7 @@ impl World {
             judge: Judge::default(),
             effects: Vec::new(),
             ticks_at: 1_001_000,
+            unasked: VecDeque::new(),
             appends: 0,
             calls: 0,
             trace: std::env::var_os("SPARKMESH_TRACE").is_some(),
@@ -117,6 +120,7 @@ impl World {
                 self.ask_disk(Ask::Append(item, From::Lane));
             }
             Effect::Settle { ticket, outcome, .. } => self.judge.settled(ticket, outcome),
+            Effect::AskLater(connection) => self.unasked.push_back((self.now + 20, connection)),
             Effect::Count { .. } | Effect::Duplicate => {}
             Effect::Read { from, room, generation } => self.ask_disk(Ask::Read { from, room, generation }),
             Effect::Remove(seq) => {
@@ -161,6 +165,11 @@ impl World {
                     self.say(|| "tick".into());
                     self.ask("tick", Lane::tick);
                 }
+                Event::Ask => {
+                    if let Some((_, connection)) = self.unasked.pop_front() {
+                        self.ask("ask_now", |lane, _, out| lane.ask_now(connection, out));
+                    }
+                }
                 Event::Disk => self.disk_answers(),
                 Event::Read(at) => self.client_reads(at),
                 Event::Arrival(at) => self.server_reads(at),
@@ -183,6 +192,7 @@ impl World {
                 next = (at, event);
             }
         };
+        consider(self.unasked.front().map(|(at, _)| *at), Event::Ask);
         consider(self.disk.next_at(), Event::Disk);
         for (at, socket) in self.sockets.iter().enumerate().filter(|(_, socket)| socket.is_attached()) {
             consider(socket.reads_at(), Event::Read(at));
@@ -383,6 +393,7 @@ impl World {
 
 enum Event {
     Tick,
+    Ask,
     Disk,
     Read(usize),
     Arrival(usize),

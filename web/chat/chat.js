@@ -184,7 +184,8 @@ function listen(client, session) {
   client.on("connected", ({ offer }) => {
     const waited = offer.pending === 1 ? "one message waited for you" : `${offer.pending} messages waited for you`;
     say(offer.pending > 0 ? `Connected; ${waited}` : "Connected");
-    askForPeople();
+    // Before joining it is none of our business.
+    if (session.me) askForPeople();
   });
   client.on("disconnected", ({ error, retryInMs }) => {
     say(`${error.message}. Trying again in ${Math.ceil(retryInMs / 1000)} s; what you write is kept.`);

@@ -1,4 +1,5 @@
-// Compiles the package into dist/, and bundles it for the pages of the server: web/chat/sparkmesh.js.
+// Compiles the package into dist/, and bundles it for the pages of the server. `--bundle-only FILE` writes just the
+// bundle, elsewhere.
 import { execFileSync } from "node:child_process";
 import { rmSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -7,15 +8,17 @@ import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
-const bundle = process.argv[2] ?? join(root, "../../web/chat/sparkmesh.js");
+const [option, elsewhere] = process.argv.slice(2);
 
-const typescript = createRequire(import.meta.url).resolve("typescript/package.json");
-rmSync(join(root, "dist"), { recursive: true, force: true });
-execFileSync(process.execPath, [join(dirname(typescript), "bin/tsc"), "-p", root], { stdio: "inherit" });
+if (option !== "--bundle-only") {
+  const typescript = createRequire(import.meta.url).resolve("typescript/package.json");
+  rmSync(join(root, "dist"), { recursive: true, force: true });
+  execFileSync(process.execPath, [join(dirname(typescript), "bin/tsc"), "-p", root], { stdio: "inherit" });
+}
 await build({
   absWorkingDir: root,
   entryPoints: ["src/index.ts"],
-  outfile: bundle,
+  outfile: elsewhere ?? join(root, "../../web/chat/sparkmesh.js"),
   bundle: true,
   format: "esm",
   target: "es2022",

@@ -4,7 +4,7 @@ import { mkdir } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { after, before, test as plain } from "node:test";
 import { chromium } from "playwright-core";
-import { Site } from "./lib/site.mjs";
+import { Server } from "./lib/server.mjs";
 
 const executablePath = process.env.CHROMIUM ?? "/usr/bin/chromium";
 const args = [
@@ -13,8 +13,8 @@ const args = [
 ];
 const shots = process.env.SCREENSHOTS;
 
-/** @type {Site} */
-let site;
+/** With its pages. @type {Server} */
+let server;
 /** @type {import("playwright-core").Browser} */
 let browser;
 /** What pages did that they should not: requests to others, errors, violations of the policy. */
@@ -24,20 +24,24 @@ const faults = [];
 const test = (name, body) => plain(name, { timeout: 60_000 }, body);
 
 before(async () => {
-  [site, browser] = await Promise.all([Site.start(), chromium.launch({ executablePath, args, headless: true })]);
+  [server, browser] = await Promise.all([Server.start("--dev"), chromium.launch({ executablePath, args, headless: true })]);
 });
 after(async () => {
   await browser?.close();
-  await site?.stop();
+  await server?.stop();
 });
 
 async function page(options = {}) {
-  const made = await (await browser.newContext(options)).newPage();
+  return tab(await browser.newContext(options));
+}
+
+/** @param {import("playwright-core").BrowserContext} context */
+async function tab(context) {
+  const made = await context.newPage();
   made.setDefaultTimeout(15_000);
-  const own = [site.url, site.server.url].map((url) => new URL(url).host);
-  made.on("request", (request) => {
+    made.on("request", (request) => {
     const { host, protocol } = new URL(request.url());
-    if (protocol !== "data:" && !own.includes(host)) faults.push(`asked ${request.url()}`);
+    if (protocol !== "data:" && host !== new URL(server.url).host) faults.push(`asked ${request.url()}`);
   });
   made.on("pageerror", (error) => faults.push(String(error)));
   made.on("console", (message) => {
@@ -48,7 +52,7 @@ async function page(options = {}) {
 
 /** @param {import("playwright-core").Page} on */
 async function enter(on, name, room, { anonymous = false } = {}) {
-  await on.goto(site.url);
+  await on.goto(server.url);
   await on.getByLabel("Your name").fill(name);
   await on.getByLabel("Room").fill(room);
   if (anonymous) await on.getByLabel("Without my name").check();
@@ -88,7 +92,8 @@ async function assertAccessible(on, where) {
 }
 
 test("two people talk, in the open and in private; what waits comes; markup stays text", async () => {
-  const [alice, bob] = [await page(), await page()];
+  const alice = await page();
+  const bob = await tab(alice.context());
   await enter(alice, "alice", "talk");
   await enter(bob, "bob", "talk");
   await alice.getByRole("button", { name: "Write privately to bob, here" }).waitFor();
@@ -148,14 +153,49 @@ test("the server dies and returns, and nothing is lost", async () => {
   const [alice, bob] = [await page(), await page()];
   await enter(alice, "alice", "death");
   await enter(bob, "bob", "death");
-  await site.server.kill();
+  await server.kill();
   await alice.getByText("Trying again").waitFor();
   await say(alice, "said into the void");
   await alice.reload().catch(() => {});
-  await site.server.run();
-  if (!(await alice.getByRole("log").isVisible())) await alice.goto(site.url);
+  await server.run();
+  if (!(await alice.getByRole("log").isVisible())) await alice.goto(server.url);
   await heard(bob, "said into the void");
   await ticked(alice, "said into the void", /Delivered to all|Kept for who is away/);
+});
+
+test("the library in a browser: what is sent and heard outlives a reload in IndexedDB", async () => {
+  const alone = await page();
+  await alone.goto(server.url);
+  /** In the page. @param {string} what */
+  const inPage = (what) => alone.evaluate(async (changes) => {
+    const { IndexedDbStorage } = await import(/** @type {any} */ (new URL("./sparkmesh.js", location.href).href));
+    const storage = new IndexedDbStorage("sparkmesh-test");
+    const found = Object.fromEntries(await storage.load());
+    await storage.write(new Map(Object.entries(JSON.parse(changes))));
+    await storage.close();
+    return found;
+  }, what);
+  assert.deepEqual(await inPage('{"a":"1","b":"2"}'), {});
+  await alone.reload();
+  assert.deepEqual(await inPage('{"a":null,"c":"3"}'), { a: "1", b: "2" });
+  assert.deepEqual(await inPage("{}"), { b: "2", c: "3" });
+
+  // The default of a client in a page.
+  await alone.evaluate(async () => {
+    const { Sparkmesh } = await import(/** @type {any} */ (new URL("./sparkmesh.js", location.href).href));
+    const key = async (node_id) => (await (await fetch("/dev/key", { method: "POST", body: JSON.stringify({ node_id }) })).json()).key;
+    const client = new Sparkmesh({ url: location.origin, key: () => key("idb-device") });
+    const echo = new Promise((resolve) => client.on("message", resolve));
+    await client.connect();
+    await client.send({ dest_id: "idb-device", payload: "to myself", id: "idb-1" });
+    await echo;
+    await client.close();
+  });
+  const records = await alone.evaluate(async () => {
+    const { IndexedDbStorage } = await import(/** @type {any} */ (new URL("./sparkmesh.js", location.href).href));
+    return [...(await new IndexedDbStorage("sparkmesh-idb-device").load()).values()];
+  });
+  assert.deepEqual(records, ["0 idb-device idb-1"]);
 });
 
 test("fit for all: no fault that axe finds, in light and dark, large and small; nothing but the own server is asked", async () => {
@@ -164,7 +204,7 @@ test("fit for all: no fault that axe finds, in light and dark, large and small; 
       const options = { colorScheme, viewport, bypassCSP: true };
       const [alice, bob] = [await page(options), await page(options)];
       const where = `${colorScheme}-${viewport.width}`;
-      await alice.goto(site.url);
+      await alice.goto(server.url);
       await alice.getByRole("button", { name: "Enter" }).click();
       await alice.getByText("Your name: please fill it in.").waitFor();
       await assertAccessible(alice, `entrance ${where}`);

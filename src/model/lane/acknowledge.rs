@@ -16,11 +16,21 @@ impl<T> Lane<T> {
         let Some(acked) = edge.outbox.pong(counter, acks, now) else { return };
         if edge.outbox.wants_ping(acks) {
             out.push(Effect::Wake(connection));
+        } else if edge.outbox.promise_ping(acks) {
+            out.push(Effect::AskLater(connection));
         }
         let moves = acks == Acks::Transport || !edge.outbox.has_ghosts();
         self.acknowledged(at, acked, now, out);
         if moves {
             self.resume(at, now, out);
+        }
+    }
+
+    /// A little after [`Effect::AskLater`].
+    pub fn ask_now(&mut self, connection: ConnectionId, out: &mut Effects<T>) {
+        if let Some(at) = self.at(connection) {
+            self.edges[at].outbox.fall_due();
+            out.push(Effect::Wake(connection));
         }
     }
 

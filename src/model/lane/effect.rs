@@ -39,6 +39,8 @@ impl Why {
 pub enum Effect<T> {
     /// The edge has something to write.
     Wake(ConnectionId),
+    /// The edge has written what it is to be asked about a little later: with [`Lane::ask_now`].
+    AskLater(ConnectionId),
     /// Into the inbox; answered by [`Lane::appended`].
     Append(Item<T>, Why),
     /// Tell the sender.

@@ -1,5 +1,6 @@
 //! Each rule of the promise by itself. What they do together is played in `tests/lane`.
 
+use super::super::outbox::Prompt;
 use super::super::seen::{Key, WINDOW_MS};
 use super::*;
 
@@ -39,6 +40,7 @@ fn item(number: u32) -> Item<u32> {
             kind: 1,
             timestamp: Millis(0),
             session: None,
+            prompt: Prompt::Soon,
         }),
         shown: None,
     }
@@ -81,7 +83,11 @@ impl Bench {
                     self.inbox.retain(|item| item.seq != Some(seq));
                 }
                 Effect::Read { from, generation, .. } => self.reads.push((from.0, generation)),
-                Effect::Wake(_) | Effect::Count { .. } | Effect::Duplicate | Effect::Close(..) => {}
+                Effect::Wake(_)
+                | Effect::AskLater(_)
+                | Effect::Count { .. }
+                | Effect::Duplicate
+                | Effect::Close(..) => {}
             }
         }
     }

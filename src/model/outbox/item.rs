@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::super::envelope::Encoded;
 use super::super::ids::{EnvelopeId, Millis, NodeId, Seq, SessionId};
 use super::super::seen::Key;
+use super::asking::Prompt;
 
 /// An item without bytes still costs memory.
 const ITEM_OVERHEAD: usize = 128;
@@ -34,6 +35,11 @@ impl<T> Item<T> {
         self.encoded.frame().len() + ITEM_OVERHEAD
     }
 
+    /// Replay is paced by acknowledgements, and leaves the inbox by them.
+    pub(super) fn prompt(&self) -> Prompt {
+        if self.seq.is_some() { Prompt::Soon } else { self.keep.prompt }
+    }
+
     /// Its cost, if it came from the inbox.
     pub(super) fn replayed(&self) -> usize {
         self.seq.map_or(0, |_| self.cost())
@@ -56,6 +62,7 @@ pub struct Keep {
     /// When this server took it.
     pub timestamp: Millis,
     pub session: Option<SessionId>,
+    pub prompt: Prompt,
 }
 
 impl Keep {

@@ -127,7 +127,8 @@ mod tests {
         let game = SessionType::Game { master: Some(id("dealer")) };
         let (session, _) = Session::create(&named("owner"), draft(game), Millis(1)).unwrap();
         let session = join(&session, "ann", Mask::Named);
-        let heard = |session: &Session, from| session.recipients(&id(from)).cloned().collect::<Vec<_>>();
+        let heard =
+            |session: &Session, from| session.recipients(&id(from)).map(Member::node).cloned().collect::<Vec<_>>();
         assert_eq!(heard(&session, "ann"), [], "no master yet");
         assert_eq!(session.info(&named("ann")).unwrap().session_game_master_node_id, None);
         let (session, change) = session.join(&named("dealer"), Join { node: None, mask: Mask::Random(3) }).unwrap();

@@ -184,27 +184,27 @@ impl Session {
     /// alone where a player speaks.
     ///
     /// Does not ask whether `from` may speak: [`Session::sender`] does. An app that is no member reaches everybody.
-    pub fn recipients<'a>(&'a self, from: &NodeId) -> impl Iterator<Item = &'a NodeId> + use<'a> {
+    pub fn recipients<'a>(&'a self, from: &NodeId) -> impl Iterator<Item = &'a Member> + use<'a> {
         let speaker = self.member(from);
         let (master, crowd) = match (speaker, self.options.master()) {
             (Some(speaker), Some(master)) if speaker.node != *master => (self.member(master), 0),
             _ => (None, usize::MAX),
         };
         let crowd = self.all_but(speaker.map(Member::joined)).take(crowd);
-        master.map(Member::node).into_iter().chain(crowd)
+        master.into_iter().chain(crowd)
     }
 
     /// Who receives a notice: all but the member it is about, as far as the window goes, in games too.
     ///
     /// To be asked of the session that came with the notice.
     pub fn audience<'a>(&'a self, notice: &Notice) -> impl Iterator<Item = &'a NodeId> + use<'a> {
-        self.all_but(notice.about)
+        self.all_but(notice.about).map(Member::node)
     }
 
-    fn all_but(&self, spared: Option<Version>) -> impl Iterator<Item = &NodeId> {
+    fn all_but(&self, spared: Option<Version>) -> impl Iterator<Item = &Member> {
         let window = self.options.notify_only_last_few_users.map_or(usize::MAX, |n| n.get() as usize);
         let outside = self.len().saturating_sub(window);
-        self.members.iter().skip(outside).filter(move |member| Some(member.joined) != spared).map(Member::node)
+        self.members.iter().skip(outside).filter(move |member| Some(member.joined) != spared)
     }
 
     /// The member that others may call by this id.
