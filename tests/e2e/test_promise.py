@@ -355,21 +355,24 @@ def test_a_data_directory_in_use(make_server):
     assert server.get("/healthz").status_code == 200
 
 
-def test_a_damaged_store_is_moved_aside_and_starts_a_new_epoch(make_server):
+@pytest.mark.parametrize("damaged", [["db"], ["db", "conf"]], ids=["data", "everything"])
+def test_a_damaged_store_starts_a_new_epoch(make_server, damaged):
     server = make_server()
     alice = Device(server, "alice")
     alice.confirmed(dest_id="bob", type=1, payload="before")
     before = server.inbox("bob")
     identity = server.node_id
     server.kill()
-    files = list(server.data.rglob("db"))
-    assert files, "this is what sled calls its file"
+    files = [path for name in damaged for path in server.data.rglob(name)]
+    assert len(files) == len(damaged), "this is what sled calls its files"
     for path in files:
         path.write_bytes(b"\xa5" * path.stat().st_size)
     server.start()
     assert server.node_id == identity, "the store is damaged, not the identity"
-    assert server.metric("sparkmesh_store_moved_aside_total") == 1
-    assert "damaged" in server.log()
+    if len(files) > 1:
+        assert server.metric("sparkmesh_store_moved_aside_total") == 1
+        assert list(server.data.glob("store*/**/db")), "it is kept for who can mend it"
+    assert "ERROR" in server.log(), "the operator is told"
     after = server.inbox("bob")
     assert after["messages"] == []
     assert after["epoch"] != before["epoch"], "clients see that they must not trust their numbers"
