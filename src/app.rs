@@ -73,7 +73,8 @@ pub async fn serve(config: Config) -> Result<(), AppError> {
     probe::refuse_taken_address(&config, &identity).await?;
     let store = open_store(&config)?;
     let parts = Parts::assemble(&config, &identity, store)?;
-    let state = web::Data::new(State::new(parts.site.clone(), config, Keyring::new(secrets), &identity));
+    let state =
+        web::Data::new(State::new(parts.site.clone(), parts.push.clone(), config, Keyring::new(secrets), &identity));
     let server = listen(&state)?;
     // Only now are there devices that could be reached.
     println_ready(&state);
@@ -96,6 +97,7 @@ struct Parts {
     site: Arc<Site>,
     home: Home,
     threads: Threads,
+    push: PushHandle,
 }
 
 impl Parts {
@@ -107,10 +109,8 @@ impl Parts {
             view.sessions.publish(session);
         }
         let push = start_push(config, &home, store)?;
-        let waker: Waker = match push.clone() {
-            Some(push) => Arc::new(move |notification| push.notify(notification)),
-            None => Arc::new(|_| {}),
-        };
+        let (of_node, of_wakes) = (push.clone(), push.clone());
+        let waker: Waker = Arc::new(move |notification| of_wakes.notify(notification));
         let limits = Limits {
             bytes: config.limits.inbox_max_bytes,
             count: config.limits.inbox_max_count,
@@ -119,14 +119,15 @@ impl Parts {
         let content = if config.push.content { Content::Shown } else { Content::Hidden };
         let threads = desk.start(view.clone(), limits, waker, content).map_err(AppError::Run)?;
         let standing = Arc::new(Standing::new(config.limits.max_connections));
-        let (of_node, of_home) = ((view.clone(), standing.clone()), (home.clone(), view.clone()));
-        let node = Node::start_in_arbiter(&Arbiter::new().handle(), move |_| Node::new(of_node.0, of_node.1));
+        let node = Node::new(view.clone(), standing.clone(), of_node);
+        let node = Node::start_in_arbiter(&Arbiter::new().handle(), move |_| node);
+        let of_home = (home.clone(), view.clone());
         let sessions =
             SessionHome::start_in_arbiter(&Arbiter::new().handle(), move |_| SessionHome::new(of_home.0, of_home.1));
         let server = identity.node.clone();
         let limits = config.limits;
-        let site = Arc::new(Site { server, view, home: home.clone(), sessions, node, standing, limits, push });
-        Ok(Self { site, home, threads })
+        let site = Arc::new(Site { server, view, home: home.clone(), sessions, node, standing, limits });
+        Ok(Self { site, home, threads, push })
     }
 
     /// Tells the devices, waits for them as long as the deadline allows, and makes what is left durable.
@@ -145,9 +146,7 @@ impl Parts {
         view.devices.for_each(|device| device.connections().into_iter().for_each(|edge| view.detach(device, edge)));
         self.home.flush().await;
         server.stop(false).await;
-        if let Some(push) = &self.site.push {
-            push.stop().await;
-        }
+        self.push.stop().await;
         self.home.close();
         let threads = self.threads;
         if web::block(move || threads.join()).await.is_err() {
@@ -169,13 +168,13 @@ fn open_store(config: &Config) -> Result<Arc<dyn Store>, AppError> {
     }
 }
 
-fn start_push(config: &Config, home: &Home, store: Arc<dyn Store>) -> Result<Option<PushHandle>, AppError> {
+fn start_push(config: &Config, home: &Home, store: Arc<dyn Store>) -> Result<PushHandle, AppError> {
     let mut settings = config.push.clone();
     settings.allow_private |= config.allow_private_push == Permission::Granted;
     let journal = Arc::new(home.clone());
     let of_dead = home.clone();
     let on_dead = Arc::new(move |device, token| of_dead.remove_token(device, token));
-    Ok(Some(PushQueue::start(&settings, &config.data_dir, store, journal, on_dead)?))
+    Ok(PushQueue::start(&settings, &config.data_dir, store, journal, on_dead)?)
 }
 
 fn listen(state: &web::Data<State>) -> Result<actix_web::dev::Server, AppError> {

@@ -54,9 +54,6 @@ pub async fn open(
     let attached =
         site.node.send(attach).await.map_err(|_| Refusal::new(Code::Draining, "the server is going away"))??;
     report_losses(site, &attached, lost);
-    if let Some(push) = &site.push {
-        push.connected(sender.node.clone());
-    }
     let stream = incoming(stream, site.limits.max_message_bytes);
     let (device, connection) = (attached.device.clone(), attached.connection);
     let site_of_edge = site.clone();

@@ -7,16 +7,14 @@ use bytestring::ByteString;
 use serde_json::{Map, Value};
 
 use super::actor::Edge;
-use crate::home::TokenChange;
 use crate::home::sessions::{Ask, Operation};
+use crate::home::{TokenChange, Unavailable};
 use crate::metrics;
 use crate::model::codes::{Code, Refusal};
 use crate::model::decide::{Decision, Membership, decide};
 use crate::model::envelope::{Envelope, Status};
 use crate::model::ids::{EnvelopeId, NodeId, SessionId};
 use crate::model::session::{Join, Mask};
-use crate::push::{Provider, PushToken};
-use crate::store::Unavailable;
 use crate::view::{Message, Ticket, fresh_id, now};
 use crate::wire::config_request::{self, Answer, ConfigRequest, Page};
 use crate::wire::native::{self, Origin};
@@ -130,7 +128,7 @@ impl Edge {
         let fetch = request.fetch;
         let work = async move {
             for token in tokens {
-                home.change_tokens(node.clone(), TokenChange::Add(token)).await?;
+                home.change_tokens(node.clone(), token).await?;
             }
             match fetch {
                 Some(fetch) => home.fetch(node, fetch).await.map(Some),
@@ -157,18 +155,10 @@ fn unavailable() -> Refusal {
     Refusal::new(Code::Unavailable, "this could not be stored or read now; try again later")
 }
 
-fn tokens(request: &ConfigRequest) -> Result<Vec<PushToken>, Refusal> {
-    let typed = |token: &config_request::PushToken| {
-        let provider: Option<Provider> = serde_json::from_value(token.provider.clone().into()).ok();
-        let provider = provider.ok_or_else(|| {
-            let message = format!("push provider {:?} is none of fcm, apns, webpush, webhook", token.provider);
-            Refusal::new(Code::BadEnvelope, message)
-        })?;
-        let token = PushToken { provider, token: token.token.clone() };
-        token.check().map_err(|error| Refusal::new(Code::BadEnvelope, error.to_string()))?;
-        Ok(token)
-    };
-    request.push_tokens.iter().map(typed).collect()
+fn tokens(request: &ConfigRequest) -> Result<Vec<TokenChange>, Refusal> {
+    let typed = |token: &config_request::PushToken| TokenChange::add(&token.provider, token.token.clone());
+    let bad = |refusal: Refusal| Refusal::new(Code::BadEnvelope, refusal.message);
+    request.push_tokens.iter().map(typed).collect::<Result<_, _>>().map_err(bad)
 }
 
 /// What a membership frame may say beyond its type.

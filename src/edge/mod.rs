@@ -19,7 +19,6 @@ use crate::model::ids::NodeId;
 use crate::model::lane::Replay;
 use crate::model::outbox::Acks;
 use crate::node::{Node, Standing};
-use crate::push::PushHandle;
 use crate::view::View;
 
 /// What every edge of this server works with.
@@ -31,7 +30,6 @@ pub struct Site {
     pub node: Addr<Node>,
     pub standing: Arc<Standing>,
     pub limits: Limits,
-    pub push: Option<PushHandle>,
 }
 
 /// Who connects, and how it wants to be served.

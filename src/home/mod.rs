@@ -31,7 +31,8 @@ use self::sweep::Sweep;
 use crate::model::ids::{ClientId, Epoch, Millis, NodeId, Seq};
 use crate::model::inbox::Limits;
 use crate::model::lane::Why;
-use crate::store::{Done, Journal, Store, Unavailable, Write};
+pub use crate::store::Unavailable;
+use crate::store::{Done, Journal, Store, Write};
 use crate::view::{Device, Inboxes, Parcel, View};
 use crate::wire::config_request::{Fetch, Page};
 

@@ -11,9 +11,10 @@ use tokio::sync::oneshot;
 
 use super::profile::{Profile, Trimmed};
 use crate::metrics;
+use crate::model::codes::{Code, Refusal};
 use crate::model::ids::{ClientId, NodeId, Seq};
 use crate::model::lane::Why;
-use crate::push::PushToken;
+use crate::push::{Provider, PushToken};
 use crate::store::{Done, Unavailable, Write};
 use crate::view::{Device, Parcel};
 
@@ -29,6 +30,23 @@ const GROUP_COUNT: usize = 4096;
 pub enum TokenChange {
     Add(PushToken),
     Remove(PushToken),
+}
+
+impl TokenChange {
+    /// A further token, with its provider by its word on the wire.
+    ///
+    /// # Errors
+    /// `bad_request` for a provider that there is not, or a token that the provider could not have made.
+    pub fn add(provider: &str, token: String) -> Result<Self, Refusal> {
+        let known = Provider::ALL.into_iter().find(|known| known.name() == provider);
+        let provider = known.ok_or_else(|| {
+            let message = format!("push provider {provider:?} is none of fcm, apns, webpush, webhook");
+            Refusal::new(Code::BadRequest, message)
+        })?;
+        let token = PushToken { provider, token };
+        token.check().map_err(|error| Refusal::new(Code::BadRequest, error.to_string()))?;
+        Ok(Self::Add(token))
+    }
 }
 
 pub(super) enum Command {

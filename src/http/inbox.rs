@@ -82,8 +82,8 @@ pub(super) async fn acknowledge(state: Shared, request: HttpRequest) -> Answer {
         state.site.view.on(&device, |lane, now, out| lane.ack_to(to, now, out));
     }
     let trimmed = state.site.home.trim(identity.node.clone(), to).await?;
-    if let Some(push) = state.site.push.as_ref().filter(|_| trimmed.pending == 0) {
-        push.emptied(identity.node);
+    if trimmed.pending == 0 {
+        state.push.emptied(identity.node);
     }
     Ok(HttpResponse::Ok().json(Acknowledged { acknowledged: trimmed.gone, pending: trimmed.pending }))
 }

@@ -10,12 +10,14 @@ use crate::auth::validation::ValidationKeys;
 use crate::config::Config;
 use crate::config::identity::ServerIdentity;
 use crate::edge::Site;
+use crate::push::PushHandle;
 
 /// See the module's header.
 pub struct State {
     pub site: Arc<Site>,
     pub config: Arc<Config>,
     pub incarnation: u64,
+    pub(super) push: PushHandle,
     pub(super) keyring: Keyring,
     pub(super) validation: ValidationKeys,
     pub(super) attempts: Attempts,
@@ -25,10 +27,11 @@ pub struct State {
 }
 
 impl State {
-    pub fn new(site: Arc<Site>, config: Config, keyring: Keyring, identity: &ServerIdentity) -> Self {
+    pub fn new(site: Arc<Site>, push: PushHandle, config: Config, keyring: Keyring, identity: &ServerIdentity) -> Self {
         let validation = ValidationKeys::new(&keyring, identity.node.clone(), identity.incarnation);
         Self {
             site,
+            push,
             config: Arc::new(config),
             incarnation: identity.incarnation,
             keyring,

@@ -71,7 +71,7 @@ pub(super) async fn list(state: Shared, request: HttpRequest) -> Answer {
     let identity = with_params(&state, &request, &params, Demand::Key).await?;
     let profile = state.site.home.profile(identity.node).await?;
     let providers = profile.map(|profile| profile.providers).unwrap_or_default();
-    let vapid_public_key = state.site.push.as_ref().and_then(crate::push::PushHandle::vapid_public_key);
+    let vapid_public_key = state.push.vapid_public_key();
     Ok(HttpResponse::Ok().json(serde_json::json!({"providers": providers, "vapid_public_key": vapid_public_key})))
 }
 

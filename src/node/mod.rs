@@ -19,6 +19,7 @@ use crate::model::codes::{Code, Refusal};
 use crate::model::ids::{ClientId, ConnectionId, NodeId};
 use crate::model::lane::{Lane, Options};
 use crate::model::session::Presence;
+use crate::push::PushHandle;
 use crate::view::{Device, View, fresh_id};
 
 /// How often the lanes are looked after: heartbeats, stalls, forgetting.
@@ -80,11 +81,12 @@ pub struct Node {
     standing: Arc<Standing>,
     next: u64,
     drain: Option<drain::Plan>,
+    push: PushHandle,
 }
 
 impl Node {
-    pub fn new(view: Arc<View>, standing: Arc<Standing>) -> Self {
-        Self { view, standing, next: 1, drain: None }
+    pub fn new(view: Arc<View>, standing: Arc<Standing>, push: PushHandle) -> Self {
+        Self { view, standing, next: 1, drain: None, push }
     }
 
     fn tick(&mut self) {
@@ -159,6 +161,7 @@ impl Handler<Attach> for Node {
         if let Some(client) = &attach.client {
             self.view.devices.enlist(client, &device);
         }
+        self.push.connected(attach.node.clone());
         if first {
             self.tell_presence(&attach.node, Presence::Online);
         }
