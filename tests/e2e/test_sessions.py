@@ -9,6 +9,7 @@ from lib.device import (
     ERROR,
     JOINED,
     LEFT,
+    NODE_UNKNOWN,
     OFFLINE,
     ONLINE,
     REVEALED,
