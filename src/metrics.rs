@@ -21,7 +21,7 @@ fn announce() {
     {
         LazyLock::force(gauge);
     }
-    for counter in [&CONNECTIONS_TOTAL, &DUPLICATES, &NOTICES_DROPPED, &STORE_FAILURES, &STORE_MOVED_ASIDE] {
+    for counter in [&CONNECTIONS_TOTAL, &NOTICES_DROPPED, &STORE_FAILURES, &STORE_MOVED_ASIDE] {
         LazyLock::force(counter);
     }
     for family in [&CLOSED, &REFUSED, &DIVERTED, &INBOX_DROPPED, &PUSHES, &AUTH_FAILURES] {
@@ -64,8 +64,7 @@ metric!(CONNECTIONS: IntGauge, "sparkmesh_connections", "Edges open now");
 metric!(CONNECTIONS_TOTAL: IntCounter, "sparkmesh_connections_total", "Edges opened since the start");
 metric!(CLOSED: IntCounterVec["reason"], "sparkmesh_closed_total", "Edges closed, by close reason");
 metric!(ENVELOPES: IntCounterVec["feature", "outcome"], "sparkmesh_envelopes_total",
-    "Deliveries by class (reliable, fast) and outcome (delivered, stored, dropped, failed)");
-metric!(DUPLICATES: IntCounter, "sparkmesh_duplicates_total", "Envelopes that came again and were not delivered again");
+    "Deliveries by class (reliable, fast) and outcome (delivered, stored, dropped, failed, duplicate)");
 metric!(NOTICES_DROPPED: IntCounter, "sparkmesh_notices_dropped_total",
     "Frames of the server's own that found no room or no edge");
 metric!(RECEIVED: IntCounterVec["feature"], "sparkmesh_received_total", "Envelopes taken from senders, by class");
@@ -83,7 +82,7 @@ metric!(COMMIT_WRITES: Histogram[1.0, 4.0, 16.0, 64.0, 256.0, 1024.0], "sparkmes
 metric!(COMMIT_QUEUE_BYTES: IntGauge, "sparkmesh_commit_queue_bytes", "Bytes waiting for the committer");
 metric!(STORE_BYTES: IntGaugeVec["kind"], "sparkmesh_store_bytes", "Bytes of the store (live, disk)");
 metric!(STORE_FAILURES: IntCounter, "sparkmesh_store_failures_total", "Commits that failed");
-metric!(STORE_MOVED_ASIDE: IntCounter, "sparkmesh_store_moved_aside_total", "Damaged stores moved aside at start");
+metric!(STORE_MOVED_ASIDE: IntCounter, "sparkmesh_store_moved_aside_total", "Stores that had lost something at start: moved aside, or what was left kept, under a new epoch");
 metric!(PUSHES: IntCounterVec["provider", "outcome"], "sparkmesh_pushes_total",
     "Notifications by provider and outcome (`sent`, `retried`, `dead_token`, `refused`, `gave_up`, `throttled`, `broken`, `dropped`)");
 metric!(PUSH_QUEUE: IntGauge, "sparkmesh_push_queue", "Notifications waiting to be pushed");
@@ -96,6 +95,8 @@ pub struct Outcomes {
     pub stored: IntCounter,
     pub dropped: IntCounter,
     pub failed: IntCounter,
+    /// Came again, and was not delivered again.
+    pub duplicate: IntCounter,
 }
 
 impl Outcomes {
@@ -106,6 +107,7 @@ impl Outcomes {
             stored: outcome("stored"),
             dropped: outcome("dropped"),
             failed: outcome("failed"),
+            duplicate: outcome("duplicate"),
         }
     }
 }

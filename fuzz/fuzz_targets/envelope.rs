@@ -9,11 +9,11 @@ use libfuzzer_sys::fuzz_target;
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use sparkmesh_fuzz::model::envelope::Stamp;
 use sparkmesh_fuzz::model::ids::{Millis, Seq};
-use sparkmesh_fuzz::wire::native::{Origin, decode, encode, id_of, with_seq};
+use sparkmesh_fuzz::wire::native::{Origin, decode, encode, names_of, with_seq};
 
 fuzz_target!(|data: &[u8]| {
     let Ok(text) = ByteString::try_from(data) else { return };
-    let _ = id_of(&text);
+    let _ = names_of(&text);
     for from in [Origin::Device, Origin::App] {
         let envelope = match decode(&text, from) {
             Ok(envelope) => envelope,

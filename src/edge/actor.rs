@@ -17,7 +17,7 @@ use crate::model::decide::Sender;
 use crate::model::ids::ConnectionId;
 use crate::model::rate::{Bucket, Limits};
 use crate::node::Attached;
-use crate::view::{Device, EdgeStop, now};
+use crate::view::{Device, EdgeStop};
 use crate::wire::frame;
 use crate::wire::notice::{About, ErrorNotice, Notice};
 
@@ -32,7 +32,6 @@ pub struct Edge {
     pub(super) connection: ConnectionId,
     /// What is dropped last: the place in the lane.
     _attached: Attached,
-    incoming: SpawnHandle,
     bucket: Bucket,
     since: Instant,
     ending: Ending,
@@ -53,7 +52,7 @@ impl Edge {
         stream: AggregatedMessageStream,
         ctx: &mut Context<Self>,
     ) -> Self {
-        let incoming = ctx.add_stream(stream);
+        ctx.add_stream(stream);
         let limits = Limits { frames: site.limits.rate_frames, bytes: site.limits.rate_bytes };
         Self {
             site,
@@ -61,7 +60,6 @@ impl Edge {
             device: attached.device.clone(),
             connection: attached.connection,
             _attached: attached,
-            incoming,
             bucket: Bucket::new(limits, Duration::ZERO),
             since: Instant::now(),
             ending: Ending::No,
@@ -141,7 +139,6 @@ impl StreamHandler<Result<AggregatedMessage, ProtocolError>> for Edge {
             Ok(message) => {
                 let bytes = size_of(&message);
                 let admitted = self.bucket.take(bytes, self.since.elapsed());
-                self.site.view.received(&self.device, self.connection, now());
                 match admitted {
                     Ok(()) => self.hear(message, ctx),
                     Err(exceeded) => {
@@ -162,8 +159,9 @@ impl StreamHandler<Result<AggregatedMessage, ProtocolError>> for Edge {
 impl Edge {
     /// The stream of frames has an error; nothing more can be read after it.
     fn refuse_stream(&mut self, error: &ProtocolError, ctx: &mut Context<Self>) {
-        // The decoder would find the same fault again and again.
-        ctx.cancel_future(self.incoming);
+        // The decoder would find the same fault again and again: it is not asked any more. It is not dropped either, or the
+        // connection would end before our last words are written.
+        ctx.wait(tokio::time::sleep(CLOSE_PATIENCE).into_actor(self).map(|(), _, ctx| ctx.stop()));
         let limit = self.site.limits.max_message_bytes;
         match error {
             error if is_too_long(error) => {

@@ -3,6 +3,8 @@
 //! The device is attached before its handshake is answered, so that a peer who writes to it at once finds it (row A77).
 //! Whose key it is, and whether it may come in, has been decided by the caller.
 
+use std::cell::OnceCell;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use actix::prelude::*;
@@ -18,8 +20,10 @@ use super::actor::Edge;
 use super::body::Body;
 use super::{Newcomer, Site};
 use crate::model::codes::{Code, Refusal};
+use crate::model::ids::ConnectionId;
 use crate::model::lane::Options;
 use crate::node::{Attach, Attached};
+use crate::view::{Device, now};
 use crate::wire::guard::Guard;
 use crate::wire::notice::{About, ErrorNotice, Notice};
 
@@ -40,7 +44,8 @@ pub async fn open(
     request: &HttpRequest,
     payload: web::Payload,
 ) -> Result<HttpResponse, Refusal> {
-    let payload = guarded(request, payload, site.limits.max_message_bytes).await?;
+    let ear = Ear::default();
+    let payload = guarded(request, payload, site.limits.max_message_bytes, ear.clone()).await?;
     // The library's own way out is not used: what is written goes through `Body`.
     let (response, _, stream) = actix_ws::handle(request, payload).map_err(|error| {
         Refusal::new(Code::BadRequest, format!("this is no WebSocket handshake of version 13: {error}"))
@@ -56,6 +61,8 @@ pub async fn open(
     report_losses(site, &attached, lost);
     let stream = incoming(stream, site.limits.max_message_bytes);
     let (device, connection) = (attached.device.clone(), attached.connection);
+    // It is empty: nothing else sets it.
+    let _ = ear.set((site.clone(), device.clone(), connection));
     let site_of_edge = site.clone();
     let name = sender.node.clone();
     Edge::create(move |ctx| Edge::new(site_of_edge, newcomer, attached, stream, ctx));
@@ -73,11 +80,18 @@ fn report_losses(site: &Site, attached: &Attached, lost: u64) {
     }
 }
 
-/// The incoming bytes, ended by an error where a frame announces more than a message may have.
-async fn guarded(request: &HttpRequest, payload: web::Payload, max: usize) -> Result<web::Payload, Refusal> {
+/// Whose signs of life the incoming bytes are; set once the device is attached.
+type Ear = Rc<OnceCell<(Arc<Site>, Arc<Device>, ConnectionId)>>;
+
+/// The incoming bytes: each of them is a sign of life, and where a frame announces more than a message may have they end
+/// in an error.
+async fn guarded(request: &HttpRequest, payload: web::Payload, max: usize, ear: Ear) -> Result<web::Payload, Refusal> {
     let mut guard = Guard::new(max as u64);
     let admitted = payload.into_inner().map(move |chunk| {
         let chunk = chunk?;
+        if let Some((site, device, connection)) = ear.get() {
+            site.view.received(device, *connection, now());
+        }
         guard.admit(&chunk).map(|()| chunk).map_err(|_| PayloadError::Overflow)
     });
     let mut admitted: Payload = Payload::Stream { payload: Box::pin(admitted) };

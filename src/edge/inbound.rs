@@ -14,6 +14,7 @@ use crate::model::codes::{Code, Refusal};
 use crate::model::decide::{Decision, Membership, decide};
 use crate::model::envelope::{Envelope, Status};
 use crate::model::ids::{EnvelopeId, NodeId, SessionId};
+use crate::model::seen::Key;
 use crate::model::session::{Join, Mask};
 use crate::view::{Message, Ticket, fresh_id, now};
 use crate::wire::config_request::{self, Answer, ConfigRequest, Page};
@@ -26,14 +27,18 @@ impl Edge {
         let envelope = match native::decode(text, origin) {
             Ok(envelope) => envelope,
             Err(error) => {
-                return self.refuse(&error.into(), About { id: native::id_of(text).as_ref(), reference: None }, ctx);
+                let (id, reference) = native::names_of(text);
+                return self.refuse(&error.into(), About { id: id.as_ref(), reference: reference.as_deref() }, ctx);
             }
         };
         match decide(&self.sender, &envelope, &self.site.view.sessions) {
             Decision::KeepAlive => {}
             Decision::Config => self.configure(&envelope, ctx),
             Decision::AckOne { src_id, id } => {
-                self.site.view.on(&self.device, |lane, now, out| lane.ack(self.connection, &src_id, &id, now, out));
+                let view = &self.site.view;
+                if !view.on(&self.device, |lane, now, out| lane.ack(self.connection, &src_id, &id, now, out)) {
+                    view.inboxes().acknowledge(&self.sender.node, Key::shown(&src_id, &id));
+                }
             }
             Decision::AckTo(seq) => {
                 self.site.view.on(&self.device, |lane, now, out| lane.ack_to(seq, now, out));

@@ -13,6 +13,7 @@ use super::boxes::{Boxes, DeviceRecord, MAX_TOKENS, lose, put_json};
 use super::keys;
 use super::profile::{Profile, Trimmed};
 use super::queue::{Command, Group, Queue, TokenChange};
+use super::reader::{Reads, Request};
 use super::record::Record;
 use super::sweep::Sweep;
 use crate::metrics;
@@ -35,6 +36,7 @@ pub type Waker = Arc<dyn Fn(Notification) + Send + Sync>;
 
 pub(super) struct Committer {
     pub queue: Arc<Queue>,
+    pub reads: Arc<Reads>,
     pub store: Arc<dyn Store>,
     pub view: Arc<View>,
     pub limits: Limits,
@@ -61,6 +63,7 @@ enum Answer {
     Pending(oneshot::Sender<Result<u64, Unavailable>>, u64),
     Tell(oneshot::Sender<u64>, u64),
     Flushed(oneshot::Sender<()>),
+    Read(Request),
 }
 
 struct Stored {
@@ -174,6 +177,16 @@ impl Committer {
                 answers.push(Answer::Tell(news, lost));
                 Ok(())
             }
+            Command::Read(request) => {
+                answers.push(Answer::Read(request));
+                Ok(())
+            }
+            Command::Acknowledge { device, key } => {
+                let found = self.boxes.change(&*self.store, &device, now, |mailbox| mailbox.inbox.acknowledge(key))?;
+                writes
+                    .extend(found.map(|seq| Write::Delete { table: Table::Inbox, key: keys::envelope(&device, seq) }));
+                Ok(())
+            }
             Command::Write { writes: more, done } => {
                 writes.extend(more);
                 answers.push(Answer::Done(done));
@@ -225,7 +238,7 @@ impl Committer {
                 seq
             }
             Appended::Duplicate(seq) => {
-                metrics::DUPLICATES.inc();
+                metrics::RELIABLE.duplicate.inc();
                 seq
             }
         };
@@ -331,6 +344,7 @@ impl Committer {
             Answer::Pending(pending, count) => drop(pending.send(result.map(|()| count))),
             Answer::Tell(news, lost) => drop(news.send(if result.is_ok() { lost } else { 0 })),
             Answer::Flushed(done) => drop(done.send(())),
+            Answer::Read(request) => self.reads.push(request),
         }
     }
 

@@ -31,6 +31,7 @@ use self::sweep::Sweep;
 use crate::model::ids::{ClientId, Epoch, Millis, NodeId, Seq};
 use crate::model::inbox::Limits;
 use crate::model::lane::Why;
+use crate::model::seen::Key;
 pub use crate::store::Unavailable;
 use crate::store::{Done, Journal, Store, Write};
 use crate::view::{Device, Inboxes, Parcel, View};
@@ -96,7 +97,7 @@ impl Home {
 
     pub async fn fetch(&self, device: NodeId, fetch: Fetch) -> Result<Page, Unavailable> {
         let (answer, page) = oneshot::channel();
-        self.reads.fetch(Request::Fetch { device, fetch, answer })?;
+        self.queue.push(Command::Read(Request::Fetch { device, fetch, answer }));
         page.await.unwrap_or(Err(Unavailable))
     }
 
@@ -157,6 +158,7 @@ impl Desk {
     pub fn start(self, view: Arc<View>, limits: Limits, wake: Waker, content: Content) -> std::io::Result<Threads> {
         let committer = Committer {
             queue: self.home.queue.clone(),
+            reads: self.home.reads.clone(),
             store: self.store.clone(),
             view: view.clone(),
             limits,
@@ -188,7 +190,12 @@ impl Inboxes for Home {
     }
 
     fn read(&self, device: &Arc<Device>, from: Seq, room: usize, generation: u64) {
-        self.reads.replay(Request::Replay { device: device.clone(), from, room, generation });
+        let request = Request::Replay { device: device.clone(), from, room, generation };
+        self.queue.push(Command::Read(request));
+    }
+
+    fn acknowledge(&self, device: &NodeId, key: Key) {
+        self.queue.push(Command::Acknowledge { device: device.clone(), key });
     }
 
     fn to_client(&self, client: ClientId, except: Vec<NodeId>, item: Parcel) {

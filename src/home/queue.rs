@@ -10,10 +10,12 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 
 use super::profile::{Profile, Trimmed};
+use super::reader::Request;
 use crate::metrics;
 use crate::model::codes::{Code, Refusal};
 use crate::model::ids::{ClientId, NodeId, Seq};
 use crate::model::lane::Why;
+use crate::model::seen::Key;
 use crate::push::{Provider, PushToken};
 use crate::store::{Done, Unavailable, Write};
 use crate::view::{Device, Parcel};
@@ -94,6 +96,14 @@ pub(super) enum Command {
     Tell {
         device: NodeId,
         news: oneshot::Sender<u64>,
+    },
+    /// To be read when everything before it is durable: a device reads what it has written, and what it has acknowledged
+    /// does not come again.
+    Read(Request),
+    /// One envelope, named as the device knows it.
+    Acknowledge {
+        device: NodeId,
+        key: Key,
     },
     Write {
         writes: Vec<Write>,

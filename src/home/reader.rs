@@ -31,8 +31,8 @@ pub(super) enum Request {
     Fetch { device: NodeId, fetch: Fetch, answer: oneshot::Sender<Result<Page, Unavailable>> },
 }
 
-/// Fetches that may wait. Replays are bounded by nature: a lane asks for one page at a time.
-const MAX_FETCHES: usize = 10_000;
+/// Fetches that may wait; a further one is refused. Replays are bounded by nature: a lane asks for one page at a time.
+const MAX_WAITING: usize = 10_000;
 
 /// What waits for the reader.
 #[derive(Default)]
@@ -42,19 +42,16 @@ pub(super) struct Reads {
 }
 
 impl Reads {
-    pub(super) fn replay(&self, request: Request) {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push_back(request);
-        self.filled.notify_one();
-    }
-
-    pub(super) fn fetch(&self, request: Request) -> Result<(), Unavailable> {
+    pub(super) fn push(&self, request: Request) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        if waiting.len() >= MAX_FETCHES {
-            return Err(Unavailable);
+        match request {
+            Request::Fetch { answer, .. } if waiting.len() >= MAX_WAITING => {
+                // Whoever asked may be gone; then nobody needs the answer.
+                let _ = answer.send(Err(Unavailable));
+            }
+            request => waiting.push_back(request),
         }
-        waiting.push_back(request);
         self.filled.notify_one();
-        Ok(())
     }
 
     fn take(&self) -> Request {

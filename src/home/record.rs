@@ -30,6 +30,7 @@ impl Record {
     pub fn entry(&self, len: usize) -> Entry {
         Entry {
             key: self.key,
+            shown: Key::shown(&self.keep.sender, &self.keep.id),
             collapse: self.keep.collapse,
             bytes: u32::try_from(len).unwrap_or(u32::MAX),
             stored: self.stored,

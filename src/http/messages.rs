@@ -93,7 +93,7 @@ pub(super) fn send(site: &Site, sender: &Sender, text: &ByteString) -> Underway 
     }
     let envelope = match native::decode(text, Origin::App) {
         Ok(envelope) => envelope,
-        Err(error) => return refused(native::id_of(text), error.into()),
+        Err(error) => return refused(native::names_of(text).0, error.into()),
     };
     let given = envelope.id.clone();
     match decide(sender, &envelope, &site.view.sessions) {

@@ -36,10 +36,18 @@ impl Limits {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entry {
     pub key: Option<Key>,
+    /// What an ACK names; see [`Key::shown`].
+    pub shown: Key,
     pub collapse: Option<Key>,
     pub bytes: u32,
     pub stored: Millis,
     pub expires: Option<Millis>,
+}
+
+impl Entry {
+    fn keys(&self) -> impl Iterator<Item = Key> + use<> {
+        self.key.into_iter().chain([self.shown])
+    }
 }
 
 /// Why an envelope left unread.
@@ -158,7 +166,7 @@ impl Inbox {
     }
 
     fn insert(&mut self, seq: Seq, entry: Entry) {
-        if let Some(key) = entry.key {
+        for key in entry.keys() {
             self.by_key.insert(key, seq);
         }
         if let Some(key) = entry.collapse {
@@ -172,8 +180,10 @@ impl Inbox {
     pub fn remove(&mut self, seq: Seq) -> bool {
         let Some(entry) = self.entries.remove(&seq) else { return false };
         self.bytes -= u64::from(entry.bytes);
-        if let Some(key) = entry.key {
-            self.by_key.remove(&key);
+        for key in entry.keys() {
+            if self.by_key.get(&key) == Some(&seq) {
+                self.by_key.remove(&key);
+            }
         }
         if let Some(key) = entry.collapse
             && self.by_collapse.get(&key) == Some(&seq)
@@ -181,6 +191,12 @@ impl Inbox {
             self.by_collapse.remove(&key);
         }
         true
+    }
+
+    /// The envelope that the device knows by this key is acknowledged; where it was.
+    pub fn acknowledge(&mut self, shown: Key) -> Option<Seq> {
+        let seq = self.by_key.get(&shown).copied()?;
+        self.remove(seq).then_some(seq)
     }
 
     /// Everything up to `seq` is acknowledged; which places that were.
@@ -228,7 +244,14 @@ mod tests {
     const WIDE: Limits = Limits { bytes: 1000, count: 10, age_ms: 1000 };
 
     fn entry(key: u128, collapse: Option<u128>, bytes: u32) -> Entry {
-        Entry { key: Some(Key(key)), collapse: collapse.map(Key), bytes, stored: Millis(0), expires: None }
+        Entry {
+            key: Some(Key(key)),
+            shown: Key(1 << 100 | key),
+            collapse: collapse.map(Key),
+            bytes,
+            stored: Millis(0),
+            expires: None,
+        }
     }
 
     fn seq_of(appended: &Appended) -> Seq {
@@ -307,7 +330,7 @@ mod tests {
                 prop_assert!(inbox.bytes() <= WIDE.bytes);
                 prop_assert_eq!(inbox.bytes(), inbox.entries.values().map(|e| u64::from(e.bytes)).sum::<u64>());
                 prop_assert_eq!(inbox.len(), appended - gone);
-                prop_assert!(inbox.by_collapse.len() <= inbox.len() && inbox.by_key.len() == inbox.len());
+                prop_assert!(inbox.by_collapse.len() <= inbox.len() && inbox.by_key.len() == 2 * inbox.len());
             }
         }
     }

@@ -30,6 +30,11 @@ impl Key {
         Self::hash(sender, 1, key)
     }
 
+    /// As the recipient names it in an ACK, by the sender that it was shown.
+    pub fn shown(sender: &NodeId, id: &EnvelopeId) -> Self {
+        Self::hash(sender, 2, id.as_str())
+    }
+
     /// The separator is outside the alphabet of ids, so no two pairs give the same bytes.
     fn hash(sender: &NodeId, separator: u8, rest: &str) -> Self {
         let mut hasher = Sha256::new();

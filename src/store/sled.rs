@@ -338,6 +338,7 @@ fn start(directory: &Directory, new_epoch: Epoch, tuning: &Tuning) -> Result<Sta
         _ => {
             if lost {
                 let root = directory.root().display();
+                metrics::STORE_MOVED_ASIDE.inc();
                 log::error!("the store in {root} lost some of what it held: what is left is kept, under a new epoch");
             }
             engine.set_about(new_epoch, commits)?;

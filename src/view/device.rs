@@ -158,7 +158,7 @@ impl View {
             Effect::AskLater(connection) => {
                 self.unasked.lock().unwrap_or_else(PoisonError::into_inner).push((device.clone(), connection));
             }
-            Effect::Duplicate => metrics::DUPLICATES.inc(),
+            Effect::Duplicate => metrics::RELIABLE.duplicate.inc(),
             Effect::Close(connection, close) => {
                 let stop =
                     device.lock().edges.iter().find(|edge| edge.connection == connection).map(|e| e.stop.clone());

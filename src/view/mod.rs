@@ -25,6 +25,7 @@ pub use sessions::{Published, SessionTable};
 use crate::model::ids::{ClientId, ConnectionId, EnvelopeId, Millis, NodeId, Seq};
 use crate::model::lane::Why;
 use crate::model::outbox::Item;
+use crate::model::seen::Key;
 
 /// An envelope on its way to one device of this mesh.
 pub type Parcel = Item<Ticket>;
@@ -37,6 +38,8 @@ pub trait Inboxes: Send + Sync {
     fn remove(&self, device: &NodeId, seq: Seq);
     /// Everything up to `to` is acknowledged.
     fn trim(&self, device: &NodeId, to: Seq);
+    /// The envelope that the device knows by this key, if it is there.
+    fn acknowledge(&self, device: &NodeId, key: Key);
     /// Reads from `from` on, about `room` bytes; answers with [`View::page`].
     fn read(&self, device: &Arc<Device>, from: Seq, room: usize, generation: u64);
     /// For the devices of `client` other than `except`, each through its lane.

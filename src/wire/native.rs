@@ -137,9 +137,11 @@ pub fn decode(text: &ByteString, from: Origin) -> Result<Envelope, WireError> {
     })
 }
 
-/// The `id` in a frame that [`decode`] refused, so that its sender learns which one that was.
-pub fn id_of(text: &ByteString) -> Option<EnvelopeId> {
-    Fields::read(text).ok()?.get(Key::Id)?.id().ok()
+/// The `id` and the `reference` in a frame that [`decode`] refused, so that its sender learns which one that was.
+pub fn names_of(text: &ByteString) -> (Option<EnvelopeId>, Option<String>) {
+    let Ok(fields) = Fields::read(text) else { return (None, None) };
+    let reference = fields.get(Key::Reference).and_then(|field| field.text(MAX_REFERENCE).ok());
+    (fields.get(Key::Id).and_then(|field| field.id().ok()), reference)
 }
 
 /// The envelope as every recipient gets it: the server's fields, then the sender's members.

@@ -204,8 +204,8 @@ def test_a_foreign_origin_opens_no_socket(server):
 
 @row("A7", "A11")
 def test_the_offer(server):
-    node = unique("offered")
-    offer = server.offer(node)
+    asker = unique("asker")
+    offer = server.offer(asker)
     assert set(offer) >= {
         "node_id",
         "addr",
@@ -220,7 +220,7 @@ def test_the_offer(server):
     assert offer["proxy_80_port"] is None
     assert offer["ws_url"] == f"ws://127.0.0.1:{server.port}/v1/connect"
     assert (offer["pending"], offer["start_after_ms"]) == (0, 0)
-    assert offer["validation_key"] != server.offer(node)["validation_key"]
+    assert offer["validation_key"] != server.offer(asker)["validation_key"]
 
 
 @row("A7")

@@ -114,9 +114,10 @@ def test_creating(server, device):
     again = server.ok("GET", f"/v1/sessions/{made['session_id']}", key=owner.key)
     assert again == made
     chosen = unique("chosen")
-    server.ok("POST", "/v1/sessions", 201, key=owner.key, json={"session_id": chosen})
-    for key in (owner.key, device().key, server.app()):
-        server.refused("POST", "/v1/sessions", 409, "conflict", key=key, json={"session_id": chosen})
+    server.ok("POST", "/v1/sessions", 201, key=server.app(), json={"session_id": chosen})
+    server.refused("POST", "/v1/sessions", 409, "conflict", key=server.app(), json={"session_id": chosen})
+    server.ok("POST", "/v1/sessions", 201, key=owner.key, json={"session_id": unique("own")})
+    server.refused("POST", "/v1/sessions", 409, "conflict", key=owner.key, json={"session_id": chosen})
 
 
 @row("A40", "A45")
@@ -401,12 +402,11 @@ def test_a_real_id_of_an_anonymous_member_does_not_exist(by_http, server, device
     owner.fence()
     answers = []
     for target in (fox.node, unique("nobody")):
-        (told,), done = owner.settled(
-            dest_session_id=by_http.id, dest_id=target, type=1, payload="is it you?", id=f"to-{target}"
-        )
-        assert (told["type"], told["src_id"], told["id"]) == (NODE_UNKNOWN, target, f"to-{target}")
-        assert (done["status"], done["stored"]) == ("dropped", 0)
-        answers.append({k: v for k, v in (told | done).items() if k not in ("id", "timestamp", "src_id", "reference")})
+        owner.send(dest_session_id=by_http.id, dest_id=target, type=1, payload="is it you?", id="asked", reference="r")
+        told, confirmed = owner.fence()
+        assert (told["type"], told["src_id"], told["id"]) == (NODE_UNKNOWN, target, "asked")
+        assert (confirmed["type"], confirmed["status"]) == (CONFIRMATION, "dropped")
+        answers.append([{**told, "src_id": "TARGET", "timestamp": 0}, confirmed])
     assert answers[0] == answers[1], "a member's real id and an id that is nobody's are answered alike"
     fox.nothing()
     assert server.inbox(fox.node)["messages"] == []

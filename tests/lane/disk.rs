@@ -108,6 +108,7 @@ impl Disk {
             return Answer::Appended { from, key, keep, seq: None, tickets, envelope };
         }
         let entry = Entry {
+            shown: Key::shown(&item.keep.sender, &item.keep.id),
             key: item.key,
             collapse: None,
             bytes: item.encoded.frame().len() as u32,

@@ -34,7 +34,7 @@ impl<T> Lane<T> {
         }
     }
 
-    /// An ACK frame for one envelope.
+    /// An ACK frame for one envelope. False when no such envelope is open here: it may be one that was fetched.
     pub fn ack(
         &mut self,
         connection: ConnectionId,
@@ -42,11 +42,12 @@ impl<T> Lane<T> {
         id: &EnvelopeId,
         now: Millis,
         out: &mut Effects<T>,
-    ) {
-        if let Some(at) = self.at(connection) {
-            let acked = self.edges[at].outbox.ack(sender, id, now);
-            self.acknowledged(at, acked, now, out);
-        }
+    ) -> bool {
+        let Some(at) = self.at(connection) else { return false };
+        let acked = self.edges[at].outbox.ack(sender, id, now);
+        let known = !acked.items.is_empty() || !acked.ghosts.is_empty();
+        self.acknowledged(at, acked, now, out);
+        known
     }
 
     /// An ACK for the inbox up to `seq`; the caller trims the inbox itself.

@@ -247,7 +247,9 @@ fn what_is_refused_and_how_it_is_told() {
 
 #[test]
 fn the_id_of_a_refused_frame() {
-    let id_of = |text: &'static str| id_of(&ByteString::from_static(text));
+    let id_of = |text: &'static str| names_of(&ByteString::from_static(text)).0;
+    let reference = names_of(&ByteString::from_static(r#"{"reference":"r","type":-7}"#)).1;
+    assert_eq!(reference.as_deref(), Some("r"));
     assert_eq!(id_of(r#"{"id":"i","type":-7}"#), Some("i".parse().unwrap()));
     assert_eq!(id_of(r#"{"id":7,"type":-7}"#), None);
     assert_eq!(id_of(r#"{"id":"i","type":"#), None);
@@ -352,7 +354,7 @@ proptest! {
         let text = ByteString::from(text);
         let _ = decode(&text, Origin::Device);
         let _ = decode(&text, Origin::App);
-        let _ = id_of(&text);
+        let _ = names_of(&text);
     }
 
     #[test]
