@@ -51,13 +51,14 @@ pub async fn open(
         Refusal::new(Code::BadRequest, format!("this is no WebSocket handshake of version 13: {error}"))
     })?;
     let sender = &newcomer.sender;
-    let lost = site.home.tell_lost(sender.node.clone()).await;
     let registered = site.home.register(sender.node.clone(), sender.client.clone()).await;
     registered.map_err(|_| Refusal::new(Code::Unavailable, "the device cannot be registered now; try again later"))?;
     let options = Options { acks: newcomer.acks, replay: newcomer.replay, limit: site.view.outbox_limit() };
     let attach = Attach { node: sender.node.clone(), client: sender.client.clone(), options };
     let attached =
         site.node.send(attach).await.map_err(|_| Refusal::new(Code::Draining, "the server is going away"))??;
+    let lost = site.home.tell_lost(sender.node.clone()).await;
+    // Nothing is written before the handshake is answered, so this comes first.
     report_losses(site, &attached, lost);
     let stream = incoming(stream, site.limits.max_message_bytes);
     let (device, connection) = (attached.device.clone(), attached.connection);

@@ -96,7 +96,7 @@ impl Committer {
                 log::error!("the store cannot be read: {error}");
             }
         }
-        self.boxes.heads(&mut writes);
+        let writes = self.with_heads(writes);
         let result = self.commit(&writes);
         if result.is_ok() {
             self.boxes.committed(now);
@@ -106,6 +106,15 @@ impl Committer {
         for answer in answers {
             self.answer(answer, result);
         }
+    }
+
+    /// Heads go first: of a commit that a crash cuts short a beginning may be durable, and a head that is ahead of its
+    /// envelopes does no harm, while one that is behind would give out numbers twice.
+    fn with_heads(&mut self, mut writes: Vec<Write>) -> Vec<Write> {
+        let mut all = Vec::new();
+        self.boxes.heads(&mut all);
+        all.append(&mut writes);
+        all
     }
 
     fn commit(&self, writes: &[Write]) -> Result<(), Unavailable> {
@@ -237,8 +246,11 @@ impl Committer {
                 writes.push(Write::Put { table: Table::Inbox, key: keys::envelope(&id, seq), value });
                 seq
             }
-            Appended::Duplicate(seq) => {
+            Appended::Duplicate { seq, lost } => {
                 metrics::RELIABLE.duplicate.inc();
+                lose(&id, &lost, writes);
+                // Written again, so that what is said to be stored is so by a commit of its own.
+                writes.push(Write::Put { table: Table::Inbox, key: keys::envelope(&id, seq), value });
                 seq
             }
         };
@@ -416,7 +428,7 @@ impl Committer {
                 .change(&*self.store, &device, now, |mailbox| mailbox.inbox.expire(mailbox.limits(self.limits), now));
             lose(&device, &expired.unwrap_or_default(), &mut writes);
         }
-        self.boxes.heads(&mut writes);
+        let writes = self.with_heads(writes);
         match self.commit(&writes) {
             Ok(()) => {
                 self.boxes.committed(now);

@@ -7,12 +7,14 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::profile::{Profile, Trimmed};
 use super::reader::Request;
 use crate::metrics;
 use crate::model::codes::{Code, Refusal};
+use crate::model::envelope::Encoded;
 use crate::model::ids::{ClientId, NodeId, Seq};
 use crate::model::lane::Why;
 use crate::model::seen::Key;
@@ -132,8 +134,11 @@ impl Command {
 
 #[derive(Default)]
 struct Waiting {
-    commands: VecDeque<Command>,
+    /// Each with what it counts for.
+    commands: VecDeque<(usize, Command)>,
     bytes: usize,
+    /// The frame of the last envelope: the recipients of one envelope share its bytes, which count once.
+    last_frame: Option<usize>,
     closed: Closed,
 }
 
@@ -163,18 +168,28 @@ pub(super) enum Group {
 impl Queue {
     pub(super) fn push(&self, command: Command) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let cost = command.cost();
+        let mut cost = command.cost();
         let command = match command {
-            Command::Append { device, item, why } => {
-                // What an outbox gives back was bounded there, and its sender may have been promised nothing yet.
+            Command::Append { device, mut item, why } => {
+                let frame = item.encoded.frame().as_ptr() as usize;
+                if waiting.last_frame.replace(frame) == Some(frame) {
+                    cost -= item.encoded.frame().len();
+                }
+                // What an outbox gives back was bounded there.
                 let fits = waiting.bytes + cost <= MAX_BYTES || matches!(why, Why::Stalled | Why::Overflow);
-                if fits { Command::Append { device, item, why } } else { Command::Refuse { device, item } }
+                if fits {
+                    Command::Append { device, item, why }
+                } else {
+                    item.encoded = Encoded::new(Bytes::new(), 0);
+                    cost = item.cost();
+                    Command::Refuse { device, item }
+                }
             }
             other => other,
         };
-        waiting.bytes += command.cost();
+        waiting.bytes += cost;
         metrics::COMMIT_QUEUE_BYTES.set(waiting.bytes as i64);
-        waiting.commands.push_back(command);
+        waiting.commands.push_back((cost, command));
         self.filled.notify_one();
     }
 
@@ -190,11 +205,14 @@ impl Queue {
         let mut group = Vec::new();
         let mut bytes = 0;
         while bytes < GROUP_BYTES && group.len() < GROUP_COUNT {
-            let Some(command) = waiting.commands.pop_front() else { break };
+            let Some((cost, command)) = waiting.commands.pop_front() else { break };
             bytes += command.cost();
+            waiting.bytes -= cost;
             group.push(command);
         }
-        waiting.bytes -= bytes;
+        if waiting.commands.is_empty() {
+            waiting.last_frame = None;
+        }
         metrics::COMMIT_QUEUE_BYTES.set(waiting.bytes as i64);
         Group::Commands(group)
     }

@@ -135,11 +135,7 @@ pub(super) async fn unmask(
         Some(node) if by.role != crate::model::session::Role::Device => Requester { node, ..by },
         Some(_) => return Err(Refusal::new(Code::Forbidden, "only an app reveals others").into()),
     };
-    let member = before.member(&by.node);
-    if member.is_some_and(|member| member.anonymous().is_none()) {
-        return Err(Refusal::new(Code::Conflict, "this member is not anonymous: there is nothing to reveal").into());
-    }
-    let mask = member.and_then(|member| member.anonymous()).cloned();
+    let mask = before.member(&by.node).and_then(|member| member.anonymous()).cloned();
     ask(state, by, Operation::Reveal(id.clone())).await?;
     if let Some(mask) = mask {
         log::info!("session {id}: {mask} has revealed itself");

@@ -93,7 +93,10 @@ pub enum Appended {
         lost: Vec<(Seq, Loss)>,
     },
     /// The same envelope is here already.
-    Duplicate(Seq),
+    Duplicate {
+        seq: Seq,
+        lost: Vec<(Seq, Loss)>,
+    },
 }
 
 /// See the module's header.
@@ -141,10 +144,10 @@ impl Inbox {
     }
 
     pub fn append(&mut self, entry: Entry, limits: Limits, now: Millis) -> Appended {
-        if let Some(seq) = entry.key.and_then(|key| self.by_key.get(&key)) {
-            return Appended::Duplicate(*seq);
-        }
         let mut lost = self.expire(limits, now);
+        if let Some(seq) = entry.key.and_then(|key| self.by_key.get(&key)).copied() {
+            return Appended::Duplicate { seq, lost };
+        }
         if let Some(older) = entry.collapse.and_then(|key| self.by_collapse.get(&key).copied()) {
             self.remove(older);
             lost.push((older, Loss::Collapsed));
@@ -256,7 +259,7 @@ mod tests {
 
     fn seq_of(appended: &Appended) -> Seq {
         match appended {
-            Appended::New { seq, .. } | Appended::Duplicate(seq) => *seq,
+            Appended::New { seq, .. } | Appended::Duplicate { seq, .. } => *seq,
         }
     }
 
@@ -264,7 +267,10 @@ mod tests {
     fn the_same_envelope_is_kept_once() {
         let mut inbox = Inbox::default();
         assert_eq!(seq_of(&inbox.append(entry(1, None, 10), WIDE, Millis(0))), Seq(1));
-        assert_eq!(inbox.append(entry(1, None, 10), WIDE, Millis(0)), Appended::Duplicate(Seq(1)));
+        assert_eq!(
+            inbox.append(entry(1, None, 10), WIDE, Millis(0)),
+            Appended::Duplicate { seq: Seq(1), lost: vec![] }
+        );
         assert_eq!(seq_of(&inbox.append(entry(2, None, 10), WIDE, Millis(0))), Seq(2));
         assert!(inbox.remove(Seq(1)));
         assert_eq!(seq_of(&inbox.append(entry(1, None, 10), WIDE, Millis(0))), Seq(3));
@@ -320,11 +326,14 @@ mod tests {
             for (key, collapse, bytes, passed) in ops {
                 now += passed / 50;
                 let entry = Entry { stored: Millis(now), ..entry(key, collapse, bytes) };
-                if let Appended::New { seq, lost } = inbox.append(entry, WIDE, Millis(now)) {
-                    prop_assert!(seq > last);
-                    last = seq;
-                    appended += 1;
-                    gone += lost.len();
+                match inbox.append(entry, WIDE, Millis(now)) {
+                    Appended::New { seq, lost } => {
+                        prop_assert!(seq > last);
+                        last = seq;
+                        appended += 1;
+                        gone += lost.len();
+                    }
+                    Appended::Duplicate { lost, .. } => gone += lost.len(),
                 }
                 prop_assert!(inbox.len() as u64 <= WIDE.count);
                 prop_assert!(inbox.bytes() <= WIDE.bytes);

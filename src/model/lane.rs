@@ -197,7 +197,7 @@ impl<T> Lane<T> {
         }
         let why = match self.newest_moving() {
             None if self.edges.is_empty() => Why::Absent,
-            None => Why::Stalled,
+            None => Why::Silent,
             Some(_) if matches!(self.mode, Mode::CatchUp { .. }) => Why::Behind,
             Some(at) if !self.edges[at].outbox.has_room(item.cost()) => Why::Overflow,
             Some(at) => {

@@ -9,7 +9,7 @@ use std::collections::{HashMap, VecDeque};
 use sha2::{Digest, Sha256};
 
 use super::custody::Outcome;
-use super::ids::{EnvelopeId, Millis, NodeId};
+use super::ids::{EnvelopeId, Millis, NodeId, SessionId};
 
 /// Most envelopes remembered for one device.
 pub const WINDOW: usize = 1024;
@@ -25,6 +25,13 @@ impl Key {
         Self::hash(sender, 0, id.as_str())
     }
 
+    /// For a sender behind a mask: what it says under its own name, or under another mask, is something else, or one could
+    /// tell from what counts as repeated who wears it.
+    pub fn masked(session: &SessionId, shown: &NodeId, id: &EnvelopeId) -> Self {
+        let wearer = format!("{session}\u{0}{shown}");
+        Self::digest(&wearer, 3, id.as_str())
+    }
+
     /// For a `collapse_key` of a sender; never equal to the key of an envelope.
     pub fn collapse(sender: &NodeId, key: &str) -> Self {
         Self::hash(sender, 1, key)
@@ -37,8 +44,12 @@ impl Key {
 
     /// The separator is outside the alphabet of ids, so no two pairs give the same bytes.
     fn hash(sender: &NodeId, separator: u8, rest: &str) -> Self {
+        Self::digest(sender.as_str(), separator, rest)
+    }
+
+    fn digest(sender: &str, separator: u8, rest: &str) -> Self {
         let mut hasher = Sha256::new();
-        hasher.update(sender.as_str().as_bytes());
+        hasher.update(sender.as_bytes());
         hasher.update([separator]);
         hasher.update(rest.as_bytes());
         let digest = hasher.finalize();

@@ -5,6 +5,7 @@
 
 mod drain;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -82,17 +83,33 @@ pub struct Node {
     next: u64,
     drain: Option<drain::Plan>,
     push: PushHandle,
+    /// Whose device each attached one is: that of its newest key.
+    clients: HashMap<NodeId, ClientId>,
 }
 
 impl Node {
     pub fn new(view: Arc<View>, standing: Arc<Standing>, push: PushHandle) -> Self {
-        Self { view, standing, next: 1, drain: None, push }
+        Self { view, standing, next: 1, drain: None, push, clients: HashMap::new() }
     }
 
     fn tick(&mut self) {
         let view = &self.view;
         view.devices.for_each(|device| view.on(device, Lane::tick));
         view.devices.forget_idle();
+    }
+
+    /// A device is one of its client's, and of nobody else's any more.
+    fn belongs_to(&mut self, device: &Arc<Device>, client: Option<ClientId>) {
+        let former = match &client {
+            Some(client) => self.clients.insert(device.id().clone(), client.clone()),
+            None => self.clients.remove(device.id().as_str()),
+        };
+        if let Some(former) = former.filter(|former| Some(former) != client.as_ref()) {
+            self.view.devices.delist(&former, device);
+        }
+        if let Some(client) = &client {
+            self.view.devices.enlist(client, device);
+        }
     }
 
     /// Members of the device's sessions with presence hear that it has come or gone.
@@ -129,7 +146,6 @@ pub struct Attach {
 pub struct Attached {
     pub connection: ConnectionId,
     pub device: Arc<Device>,
-    client: Option<ClientId>,
     view: Arc<View>,
     node: Addr<Node>,
 }
@@ -137,7 +153,7 @@ pub struct Attached {
 impl Drop for Attached {
     fn drop(&mut self) {
         self.view.detach(&self.device, self.connection);
-        let detach = Detach { device: self.device.clone(), client: self.client.take() };
+        let detach = Detach { device: self.device.clone() };
         // The node's mailbox is drained quickly, and one of these is all that an edge leaves there.
         self.node.do_send(detach);
     }
@@ -158,9 +174,7 @@ impl Handler<Attach> for Node {
         metrics::CONNECTIONS.inc();
         metrics::CONNECTIONS_TOTAL.inc();
         self.view.attach(&device, connection, attach.options);
-        if let Some(client) = &attach.client {
-            self.view.devices.enlist(client, &device);
-        }
+        self.belongs_to(&device, attach.client);
         self.push.connected(attach.node.clone());
         if first {
             self.tell_presence(&attach.node, Presence::Online);
@@ -169,7 +183,7 @@ impl Handler<Attach> for Node {
             self.view.show_present(published.current().id(), &attach.node);
         }
         let (view, node) = (self.view.clone(), ctx.address());
-        Ok(Attached { connection, device, client: attach.client, view, node })
+        Ok(Attached { connection, device, view, node })
     }
 }
 
@@ -178,7 +192,6 @@ impl Handler<Attach> for Node {
 #[rtype(result = "()")]
 struct Detach {
     device: Arc<Device>,
-    client: Option<ClientId>,
 }
 
 impl Handler<Detach> for Node {
@@ -190,9 +203,7 @@ impl Handler<Detach> for Node {
         if detach.device.is_attached() {
             return;
         }
-        if let Some(client) = &detach.client {
-            self.view.devices.delist(client, &detach.device);
-        }
+        self.belongs_to(&detach.device, None);
         self.tell_presence(detach.device.id(), Presence::Offline);
     }
 }

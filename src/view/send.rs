@@ -59,16 +59,20 @@ impl View {
         let keep = Arc::new(Keep {
             sender: src_id.clone(),
             id: id.clone(),
-            collapse: envelope.collapse_key.as_deref().map(|key| Key::collapse(&from, key)),
+            collapse: envelope.collapse_key.as_deref().map(|key| Key::collapse(&src_id, key)),
             kind: envelope.kind,
             timestamp: now,
             session,
             prompt: if wanted { Prompt::Soon } else { Prompt::Later },
         });
+        let key = envelope.id.as_ref().map(|id| match &keep.session {
+            Some(session) if src_id != from => Key::masked(session, &src_id, id),
+            _ => Key::of(&from, id),
+        });
         let mut stamp = Stamp { src_id, src_client_id, timestamp: now, id: Some(id), session: None };
         let item = |stamp: &Stamp| Item {
             encoded: native::encode(&envelope, stamp),
-            key: envelope.id.as_ref().map(|id| Key::of(&from, id)),
+            key,
             seq: None,
             class,
             ticket: ticket.clone(),

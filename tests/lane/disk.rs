@@ -116,7 +116,13 @@ impl Disk {
             expires: item.expires,
         };
         let seq = match self.inbox.append(entry, plan.limits, Millis(now)) {
-            Appended::Duplicate(seq) => seq,
+            Appended::Duplicate { seq, lost } => {
+                for (seq, why) in lost {
+                    let gone = self.items.remove(&seq).expect("the inbox knows what it holds");
+                    self.lost.push((frames::envelope_of(gone.encoded.frame()), why));
+                }
+                seq
+            }
             Appended::New { seq, lost } => {
                 for (seq, why) in lost {
                     let gone = self.items.remove(&seq).expect("the inbox knows what it holds");

@@ -60,7 +60,7 @@ impl Judge {
             kind: 1,
             timestamp: Millis(0),
             session: None,
-            prompt: if envelope % 3 == 0 { Prompt::Soon } else { Prompt::Later },
+            prompt: if envelope.is_multiple_of(3) { Prompt::Soon } else { Prompt::Later },
         });
         self.sent.push(Sent {
             sender,

@@ -10,9 +10,11 @@ use super::super::outbox::{Class, Item};
 pub enum Why {
     /// The device has no edge.
     Absent,
-    /// Its edges make no progress.
+    /// It was in the outbox of an edge that makes no progress.
     Stalled,
-    /// Its outbox is full.
+    /// Its edges make no progress, and this one came since.
+    Silent,
+    /// Its outbox was full, and this was in it.
     Overflow,
     /// Older ones are in the inbox already.
     Behind,
@@ -23,6 +25,7 @@ impl Why {
         match self {
             Self::Absent => "absent",
             Self::Stalled => "stalled",
+            Self::Silent => "silent",
             Self::Overflow => "overflow",
             Self::Behind => "behind",
         }
@@ -30,7 +33,7 @@ impl Why {
 
     /// Whether the device is to be woken, and the sender told that it is away.
     pub fn is_away(self) -> bool {
-        matches!(self, Self::Absent | Self::Stalled)
+        matches!(self, Self::Absent | Self::Stalled | Self::Silent)
     }
 }
 

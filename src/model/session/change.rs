@@ -195,14 +195,13 @@ impl Session {
         Ok((session, change))
     }
 
-    /// Takes off the requester's mask, for good: all learn whose it was. Without a mask nothing changes.
+    /// Takes off the requester's mask, for good: all learn whose it was.
     ///
-    /// Errors: `forbidden` for who is no member.
+    /// Errors: `forbidden` for who is no member, `conflict` for who wears none.
     pub fn reveal(&self, by: &Requester) -> Result<(Self, Change), Refusal> {
         self.authorize(by, Act::OwnMembership)?;
         let Some((member, mask)) = self.member(&by.node).and_then(|m| Some((m, m.anonymous()?))) else {
-            let answer = self.member(&by.node).map(Member::pair);
-            return Ok((self.clone(), Change { answer, notice: None, records: Vec::new() }));
+            return Err(Refusal::new(Code::Conflict, "this member is not anonymous: there is nothing to reveal"));
         };
         let mut session = self.clone();
         session.version = session.version.next();

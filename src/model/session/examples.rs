@@ -117,8 +117,8 @@ mod tests {
         assert_eq!(notice.payload, Some(id("bob")));
         assert_eq!(session.audience(&notice).collect::<Vec<_>>(), [&id("owner")]);
         assert_eq!(session.sender(&id("bob")), Ok(Shown::Named(&id("bob"))));
-        assert!(session.reveal(&named("bob")).unwrap().1.is_unchanged());
-        assert!(session.reveal(&named("owner")).unwrap().1.is_unchanged());
+        assert_eq!(session.reveal(&named("bob")).unwrap_err().code, Code::Conflict);
+        assert_eq!(session.reveal(&named("owner")).unwrap_err().code, Code::Conflict);
         assert_eq!(session.reveal(&named("eve")).unwrap_err().code, Code::Forbidden);
     }
 
