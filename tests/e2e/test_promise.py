@@ -1,11 +1,12 @@
 """The delivery promise (section 9 of the specification) and the faults it rules out, each by events and not by waiting."""
 
+import socket
 import threading
 
 import pytest
 
 from lib.device import ACK, CONFIRMATION, ERROR, USER_OFFLINE, Device, unique
-from lib.raw import Closed
+from lib.raw import CLOSE, PONG, Closed, frame
 from lib.server import until
 
 row = pytest.mark.row
@@ -35,8 +36,6 @@ def test_a_pong_is_cumulative(device, raw):
 
 @pytest.mark.parametrize("payload", [b"", b"\xff" * 8, b"not a counter", b"18446744073709551615", b"9" * 125])
 def test_a_counter_never_sent_acknowledges_nothing(device, raw, payload):
-    from lib.raw import PONG, frame
-
     alice, bob = device(), raw(unique("bob"), answers=False)
     alice.send(dest_id=bob.node, type=1, payload="x", reference="r1")
     bob.unacknowledged(payload="x")
@@ -152,8 +151,6 @@ def test_what_is_unacknowledged_goes_to_another_edge_in_order_before_newer(devic
 @row("A38", "A71")
 @pytest.mark.parametrize("clean", [True, False], ids=["closed", "broken"])
 def test_what_is_unacknowledged_goes_to_the_inbox_in_order(server, device, raw, clean):
-    from lib.raw import CLOSE, frame
-
     alice, bob = device(), raw(unique("bob"), answers=False)
     for number in range(10):
         alice.send(dest_id=bob.node, type=1, payload=number, reference=str(number))
@@ -358,21 +355,24 @@ def test_a_data_directory_in_use(make_server):
     assert server.get("/healthz").status_code == 200
 
 
-def test_a_damaged_store_is_moved_aside_and_starts_a_new_epoch(make_server):
+@pytest.mark.parametrize("damaged", [["db"], ["db", "conf"]], ids=["data", "everything"])
+def test_a_damaged_store_starts_a_new_epoch(make_server, damaged):
     server = make_server()
     alice = Device(server, "alice")
     alice.confirmed(dest_id="bob", type=1, payload="before")
     before = server.inbox("bob")
     identity = server.node_id
     server.kill()
-    files = list(server.data.rglob("db"))
-    assert files, "this is what sled calls its file"
+    files = [path for name in damaged for path in server.data.rglob(name)]
+    assert len(files) == len(damaged), "this is what sled calls its files"
     for path in files:
         path.write_bytes(b"\xa5" * path.stat().st_size)
     server.start()
     assert server.node_id == identity, "the store is damaged, not the identity"
-    assert server.metric("sparkmesh_store_moved_aside_total") == 1
-    assert "damaged" in server.log()
+    if len(files) > 1:
+        assert server.metric("sparkmesh_store_moved_aside_total") == 1
+        assert list(server.data.glob("store*/**/db")), "it is kept for who can mend it"
+    assert "ERROR" in server.log(), "the operator is told"
     after = server.inbox("bob")
     assert after["messages"] == []
     assert after["epoch"] != before["epoch"], "clients see that they must not trust their numbers"
@@ -396,11 +396,21 @@ def test_offline_notice_comes_when_the_edge_breaks_unacknowledged(device, raw):
     alice.wait_for(type=USER_OFFLINE, src_id=bob.node, id="n1")
 
 
-def test_a_raw_close_is_answered(raw):
-    from lib.raw import CLOSE, frame
-
+@pytest.mark.parametrize("busy", [False, True])
+def test_a_close_is_answered_and_the_server_ends_the_connection(device, raw, busy):
+    """RFC 6455, 7.1.1: the server closes first, or the port stays with the client."""
     bob = raw(unique("bob"))
+    if busy:
+        device().confirmed(dest_id=bob.node, type=0)
+        bob.fence()
     bob.write(frame(CLOSE, b"\x03\xe8bye"))
     with pytest.raises(Closed) as end:
         bob.receive()
     assert end.value.code in (1000, 1005)
+    assert bob.socket.recv(1) == b"", "and then there is nothing more to read"
+
+
+def test_a_client_that_ends_only_its_sending_is_let_go(server, raw):
+    bob = raw(unique("bob"))
+    bob.socket.shutdown(socket.SHUT_WR)
+    bob.closed((1000, 1005, 1006))
