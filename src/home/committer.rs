@@ -45,6 +45,14 @@ pub(super) struct Committer {
     pub boxes: Boxes,
     pub sweep: Sweep,
     pub kept_house: Millis,
+    pub health: Health,
+}
+
+/// Whether the last commit succeeded: a disk that is full is a line in the log, not one for each group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Health {
+    Good,
+    Bad,
 }
 
 /// Whether notifications may carry what was written.
@@ -132,7 +140,7 @@ impl Committer {
         all
     }
 
-    fn commit(&self, writes: &[Write]) -> Result<(), Unavailable> {
+    fn commit(&mut self, writes: &[Write]) -> Result<(), Unavailable> {
         if writes.is_empty() {
             return Ok(());
         }
@@ -140,9 +148,13 @@ impl Committer {
         let result = self.store.commit(writes);
         metrics::COMMIT_SECONDS.observe(began.elapsed().as_secs_f64());
         metrics::COMMIT_WRITES.observe(writes.len() as f64);
-        result.map_err(|error| {
+        match (&result, std::mem::replace(&mut self.health, if result.is_ok() { Health::Good } else { Health::Bad })) {
+            (Err(error), Health::Good) => log::error!("nothing can be made durable now: {error}"),
+            (Ok(()), Health::Bad) => log::warn!("the store takes writes again"),
+            _ => {}
+        }
+        result.map_err(|_| {
             metrics::STORE_FAILURES.inc();
-            log::error!("{} writes are not durable: {error}", writes.len());
             Unavailable
         })
     }
@@ -162,7 +174,15 @@ impl Committer {
                 answers.push(Answer::Appended(Box::new(stored)));
                 Ok(())
             }
-            Command::ToClient { client, except, item } => self.to_client(&client, &except, &item),
+            Command::ToClient { client, except, item } => {
+                // What comes of it is done here, before what its sender sent later.
+                self.queue.hand_out();
+                let scanned = self.to_client(&client, &except, &item);
+                for command in self.queue.given() {
+                    self.plan(command, now, writes, answers)?;
+                }
+                scanned
+            }
             Command::Remove { device, seq } => {
                 if self.boxes.change(&*self.store, &device, now, |mailbox| mailbox.inbox.remove(seq))? {
                     writes.push(Write::Delete { table: Table::Inbox, key: keys::envelope(&device, seq) });

@@ -24,7 +24,7 @@ pub use profile::{Profile, Trimmed};
 pub use queue::TokenChange;
 
 use self::boxes::Boxes;
-use self::committer::Committer;
+use self::committer::{Committer, Health};
 use self::queue::{Command, Queue};
 use self::reader::{Reader, Reads, Request};
 use self::sweep::Sweep;
@@ -167,6 +167,7 @@ impl Desk {
             boxes: Boxes::default(),
             sweep: Sweep::default(),
             kept_house: Millis(0),
+            health: Health::Good,
         };
         let reader = Reader { reads: self.home.reads, store: self.store, view };
         let committer =

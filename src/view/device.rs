@@ -8,7 +8,7 @@ use std::task::Waker;
 use actix::prelude::*;
 use bytes::Bytes;
 
-use super::{Ticket, View, now};
+use super::{Ticket, View, steady};
 use crate::metrics;
 use crate::model::codes::Close;
 use crate::model::custody::Outcome;
@@ -120,7 +120,7 @@ impl View {
         let answer = {
             let mut inner = device.lock();
             let bytes = inner.lane.bytes() as i64;
-            let answer = act(&mut inner, now(), &mut effects);
+            let answer = act(&mut inner, steady(), &mut effects);
             metrics::QUEUE_BYTES.add(inner.lane.bytes() as i64 - bytes);
             for effect in effects.drain(..) {
                 self.queue(device, &mut inner, effect, &mut later);
