@@ -6,6 +6,7 @@
 mod boxes;
 mod committer;
 mod keys;
+mod plan;
 mod profile;
 mod queue;
 mod reader;

@@ -314,11 +314,6 @@ impl<T> Lane<T> {
         }
     }
 
-    /// Whether nothing waits for this edge or for its acknowledgement.
-    pub fn is_idle(&self, connection: ConnectionId) -> bool {
-        self.at(connection).is_none_or(|at| self.edges[at].outbox.is_idle())
-    }
-
     fn at(&self, connection: ConnectionId) -> Option<usize> {
         self.edges.iter().position(|edge| edge.connection == connection)
     }

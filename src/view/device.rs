@@ -84,11 +84,6 @@ impl Device {
         self.lock().lane.connections().collect()
     }
 
-    /// Whether nothing waits for this edge or for its acknowledgement.
-    pub fn is_idle(&self, connection: ConnectionId) -> bool {
-        self.lock().lane.is_idle(connection)
-    }
-
     /// How the edge is told to end, from its actor's start on.
     pub fn stop_by(&self, connection: ConnectionId, stop: Recipient<EdgeStop>) {
         if let Some(edge) = self.lock().edges.iter_mut().find(|edge| edge.connection == connection) {
