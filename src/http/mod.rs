@@ -25,7 +25,7 @@ mod state;
 mod tokens;
 
 use actix_web::middleware::from_fn;
-use actix_web::web::{ServiceConfig, delete, get, post, put, route, scope};
+use actix_web::web::{ServiceConfig, delete, get, head, post, put, route, scope};
 
 use self::error::Rejection;
 use crate::model::codes::{Code, Refusal};
@@ -62,6 +62,9 @@ pub fn configure(config: &mut ServiceConfig) {
         .route("/metrics", get().to(admin::metrics))
         .route("/healthz", get().to(health::alive))
         .route("/readyz", get().to(health::ready))
+        // What load balancers ask.
+        .route("/healthz", head().to(health::alive))
+        .route("/readyz", head().to(health::ready))
         .configure(original::configure)
         .configure(dev::configure)
         .default_service(route().to(nowhere));
