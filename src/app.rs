@@ -37,6 +37,8 @@ const BACKLOG: u32 = 4096;
 /// How long a connection that ends is still read, so that what was written last is not lost to a reset. The library's clock
 /// is up to 500 ms behind, and with a time that has passed already it would wait for ever: hence not less.
 const LAST_WORDS: Duration = Duration::from_millis(600);
+/// Connections beyond the limit that are still accepted by each worker, for requests, and to say no.
+const SPARE_CONNECTIONS: usize = 4096;
 /// How long a peer has to send the head of a request.
 const REQUEST_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -87,7 +89,10 @@ pub async fn serve(config: Config) -> Result<(), AppError> {
         () = end_wanted() => {}
         () = parts.site.standing.leaving() => {}
     }
-    parts.go_away(&handle, state.config.drain_deadline).await;
+    let deadline = state.config.drain_deadline;
+    if tokio::time::timeout(deadline, parts.go_away(&handle, deadline)).await.is_err() {
+        log::warn!("the time to go away is over; what was confirmed is durable all the same");
+    }
     drop(data_dir);
     Ok(())
 }
@@ -184,7 +189,9 @@ fn listen(state: &web::Data<State>) -> Result<actix_web::dev::Server, AppError> 
         .on_connect(|connection, _| prepare(connection))
         .backlog(BACKLOG)
         // Who is too many is told so by us, with a status; the library would let them wait.
-        .max_connections(usize::try_from(config.limits.max_connections).unwrap_or(usize::MAX).saturating_mul(2))
+        .max_connections(
+            usize::try_from(config.limits.max_connections).unwrap_or(usize::MAX).saturating_add(SPARE_CONNECTIONS),
+        )
         .client_request_timeout(REQUEST_PATIENCE)
         .client_disconnect_timeout(LAST_WORDS)
         .shutdown_timeout(1)

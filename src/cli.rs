@@ -224,9 +224,16 @@ fn start_logging(level: Option<LogLevel>) {
         Some(LogLevel::Trace) => logger.filter_level(log::LevelFilter::Trace),
         Some(level) => {
             let own = log::LevelFilter::from(level);
-            logger.filter_level(own.min(log::LevelFilter::Warn)).filter_module("sparkmesh", own)
+            // A line for each bad request, which are counted in the metrics.
+            let quiet = log::LevelFilter::Off;
+            logger
+                .filter_level(own.min(log::LevelFilter::Warn))
+                .filter_module("sparkmesh", own)
+                .filter_module("actix_http", quiet)
         }
-        None => logger.parse_filters(&std::env::var("RUST_LOG").unwrap_or_else(|_| "warn,sparkmesh=info".to_owned())),
+        None => logger.parse_filters(
+            &std::env::var("RUST_LOG").unwrap_or_else(|_| "warn,actix_http=off,sparkmesh=info".to_owned()),
+        ),
     };
     // Fails where a logger is there already, and that one will do.
     let _ = logger.try_init();

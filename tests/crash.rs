@@ -176,3 +176,30 @@ async fn no_confirmed_envelope_is_lost() {
     );
     assert!(confirmed_all > 0, "nothing was confirmed: the test proves nothing");
 }
+
+/// Joins that are under way at once end in one session that is there, whole, after a crash.
+#[tokio::test]
+async fn joins_at_once_are_all_kept() {
+    const JOINERS: usize = 50;
+    let dir = tempfile::tempdir().unwrap();
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let post = |url: String, node: String, body: &'static str| {
+        http.post(url).header("authorization", format!("Bearer {}", key(&node))).body(body).send()
+    };
+    let server = Server::start(dir.path());
+    let made =
+        post(format!("{}/v1/sessions", server.url), "owner".into(), r#"{"session_id":"room","anyone_can_join":true}"#);
+    assert_eq!(made.await.unwrap().status(), 201);
+    let url = format!("{}/v1/sessions/room/join", server.url);
+    let joins: Vec<_> = (0..JOINERS).map(|n| tokio::spawn(post(url.clone(), format!("joiner-{n}"), "{}"))).collect();
+    for join in joins {
+        assert!(join.await.unwrap().unwrap().status().is_success());
+    }
+    server.kill();
+    let server = Server::start(dir.path());
+    let room = http.get(format!("{}/v1/sessions/room", server.url));
+    let room = room.header("authorization", format!("Bearer {}", key("owner"))).send().await.unwrap();
+    let room: serde_json::Value = serde_json::from_str(&room.text().await.unwrap()).unwrap();
+    assert_eq!(room["members"].as_array().map(Vec::len), Some(JOINERS + 1), "{room}");
+    server.kill();
+}

@@ -181,13 +181,18 @@ impl Edge {
     }
 }
 
-/// The library's own word, or that of our guard before it.
+/// The library's own word for a frame or for fragments, or that of our guard before it.
 fn is_too_long(error: &ProtocolError) -> bool {
     match error {
         ProtocolError::Overflow => true,
         ProtocolError::Io(io) => {
-            let cause = io.get_ref().and_then(|cause| cause.downcast_ref::<PayloadError>());
-            matches!(cause, Some(PayloadError::Overflow))
+            match io.get_ref().map(|cause| cause.downcast_ref::<PayloadError>()) {
+                Some(Some(PayloadError::Overflow)) => true,
+                // The connection broke.
+                Some(Some(_)) | None => false,
+                // The library's words for a message of too many fragments.
+                Some(None) => io.kind() == std::io::ErrorKind::Other,
+            }
         }
         _ => false,
     }

@@ -23,7 +23,7 @@ use crate::model::codes::{Code, Refusal};
 use crate::model::ids::ConnectionId;
 use crate::model::lane::Options;
 use crate::node::{Attach, Attached};
-use crate::view::{Device, now};
+use crate::view::{Device, steady};
 use crate::wire::guard::Guard;
 use crate::wire::notice::{About, ErrorNotice, Notice};
 
@@ -91,7 +91,7 @@ async fn guarded(request: &HttpRequest, payload: web::Payload, max: usize, ear: 
     let admitted = payload.into_inner().map(move |chunk| {
         let chunk = chunk?;
         if let Some((site, device, connection)) = ear.get() {
-            site.view.received(device, *connection, now());
+            site.view.received(device, *connection, steady());
         }
         guard.admit(&chunk).map(|()| chunk).map_err(|_| PayloadError::Overflow)
     });

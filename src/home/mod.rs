@@ -6,6 +6,7 @@
 mod boxes;
 mod committer;
 mod keys;
+mod plan;
 mod profile;
 mod queue;
 mod reader;
@@ -24,7 +25,7 @@ pub use profile::{Profile, Trimmed};
 pub use queue::TokenChange;
 
 use self::boxes::Boxes;
-use self::committer::Committer;
+use self::committer::{Committer, Health};
 use self::queue::{Command, Queue};
 use self::reader::{Reader, Reads, Request};
 use self::sweep::Sweep;
@@ -167,12 +168,23 @@ impl Desk {
             boxes: Boxes::default(),
             sweep: Sweep::default(),
             kept_house: Millis(0),
+            health: Health::Good,
         };
         let reader = Reader { reads: self.home.reads, store: self.store, view };
-        let committer = std::thread::Builder::new().name("committer".into()).spawn(move || committer.run())?;
+        let committer =
+            std::thread::Builder::new().name("committer".into()).spawn(move || end_with(move || committer.run()))?;
         // Ends with the process: it only reads.
-        std::thread::Builder::new().name("reader".into()).spawn(move || reader.run())?;
+        std::thread::Builder::new().name("reader".into()).spawn(move || end_with(move || reader.run()))?;
         Ok(Threads { committer })
+    }
+}
+
+/// A server without its committer or its reader would take messages and answer nobody. What is durable is safe, and
+/// whoever looks after the process starts it again.
+fn end_with(work: impl FnOnce()) {
+    if std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).is_err() {
+        log::error!("the home has a fault: this server ends");
+        std::process::abort();
     }
 }
 

@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::ThreadId;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -139,6 +140,8 @@ struct Waiting {
     bytes: usize,
     /// The frame of the last envelope: the recipients of one envelope share its bytes, which count once.
     last_frame: Option<usize>,
+    /// While the committer hands out what is for a client: what its own thread pushes, which is done at once.
+    aside: Option<(ThreadId, Vec<Command>)>,
     closed: Closed,
 }
 
@@ -168,6 +171,11 @@ pub(super) enum Group {
 impl Queue {
     pub(super) fn push(&self, command: Command) {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((thread, aside)) = &mut waiting.aside
+            && *thread == std::thread::current().id()
+        {
+            return aside.push(command);
+        }
         let mut cost = command.cost();
         let command = match command {
             Command::Append { device, mut item, why } => {
@@ -191,6 +199,18 @@ impl Queue {
         metrics::COMMIT_QUEUE_BYTES.set(waiting.bytes as i64);
         waiting.commands.push_back((cost, command));
         self.filled.notify_one();
+    }
+
+    /// What this thread pushes until [`Self::given`] does not wait behind others.
+    pub(super) fn hand_out(&self) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.aside = Some((std::thread::current().id(), Vec::new()));
+    }
+
+    /// What was pushed since [`Self::hand_out`].
+    pub(super) fn given(&self) -> Vec<Command> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.aside.take().map(|(_, commands)| commands).unwrap_or_default()
     }
 
     /// Blocks until there is something, at most for `patience`.

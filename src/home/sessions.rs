@@ -3,7 +3,7 @@
 //! Invariants: a change is decided on the newest value, also one that is not durable yet; it is published, announced and
 //! answered only when it is. When a write fails, everything decided on top of it fails too.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -14,8 +14,8 @@ use super::boxes::put_json;
 use super::{Home, keys};
 use crate::model::codes::{Code, Refusal};
 use crate::model::ids::{NodeId, SessionId};
-use crate::model::session::{Change, Draft, Join, Member, Notice, Pair, Presence, Record, Requester, Session, Stored};
-use crate::store::{Journal, Order, Store, StoreError, Table, Write};
+use crate::model::session::{Change, Draft, Join, Member, Pair, Presence, Record, Requester, Session, Stored};
+use crate::store::{Journal, Order, Store, StoreError, Table, Unavailable, Write};
 use crate::view::{View, fresh_id, now};
 
 /// What is asked of a session.
@@ -48,8 +48,21 @@ pub struct Done {
 pub struct SessionHome {
     home: Home,
     view: Arc<View>,
-    /// Sessions with changes that are not durable yet: the newest value, and how many.
-    open: HashMap<SessionId, (Session, usize)>,
+    /// What has been handed over to the committer, in order; it answers in the same order.
+    pending: VecDeque<Pending>,
+    /// The newest value of each session that has something pending.
+    newest: HashMap<SessionId, Session>,
+    /// Records that a failed change may have left on disk: put right by the next change.
+    doubtful: HashMap<SessionId, HashSet<NodeId>>,
+}
+
+struct Pending {
+    session: Session,
+    change: Change,
+    /// Whose records it puts right besides.
+    undone: HashSet<NodeId>,
+    /// `None`: failed already, with a change that it was decided on.
+    answer: Option<oneshot::Sender<Result<Done, Refusal>>>,
 }
 
 impl Actor for SessionHome {
@@ -58,15 +71,18 @@ impl Actor for SessionHome {
 
 impl SessionHome {
     pub fn new(home: Home, view: Arc<View>) -> Self {
-        Self { home, view, open: HashMap::new() }
+        Self { home, view, pending: VecDeque::new(), newest: HashMap::new(), doubtful: HashMap::new() }
     }
 
     fn newest(&self, id: &SessionId) -> Result<Session, Refusal> {
-        if let Some((session, _)) = self.open.get(id) {
+        if let Some(session) = self.newest.get(id) {
             return Ok(session.clone());
         }
-        let published = self.view.sessions.get(id).map(|published| Session::clone(&published.current()));
-        published.ok_or_else(|| Refusal::new(Code::NotFound, format!("there is no session {id}")))
+        self.published(id).ok_or_else(|| Refusal::new(Code::NotFound, format!("there is no session {id}")))
+    }
+
+    fn published(&self, id: &SessionId) -> Option<Session> {
+        self.view.sessions.get(id).map(|published| Session::clone(&published.current()))
     }
 
     fn decide(&self, by: &Requester, operation: Operation) -> Result<(Session, Change), Refusal> {
@@ -84,65 +100,120 @@ impl SessionHome {
         }
     }
 
-    fn settle(&mut self, session: &Session, outcome: Outcome) {
-        let Some((_, open)) = self.open.get_mut(session.id()) else { return };
-        *open -= 1;
-        // After a failure the value in memory is not what is on disk; the next change starts from what is published.
-        if *open == 0 || outcome == Outcome::Failed {
-            self.open.remove(session.id());
+    /// What makes the disk say again what is published, where a failed change may have said otherwise.
+    fn undo(&self, id: &SessionId, nodes: &HashSet<NodeId>) -> Vec<Write> {
+        if nodes.is_empty() {
+            return Vec::new();
         }
+        let published = self.published(id);
+        let session = match &published {
+            Some(session) => write(id, &Record::Session(session.stored())),
+            None => Write::Delete { table: Table::Records, key: keys::session(id) },
+        };
+        let member = |node: &NodeId| match published.as_ref().and_then(|session| session.member(node)) {
+            Some(member) => put_json(keys::member(id, node), member),
+            None => Write::Delete { table: Table::Records, key: keys::member(id, node) },
+        };
+        nodes.iter().map(member).chain([session]).collect()
     }
 
-    fn publish(&mut self, session: &Session, notice: Option<&Notice>, newcomer: Option<&NodeId>) {
+    /// A change could not be stored: neither it nor what was decided on top of it has happened.
+    fn fail(&mut self, mut failed: Pending) {
+        let id = failed.session.id().clone();
+        self.newest.remove(&id);
+        let mut doubtful = self.doubtful.remove(&id).unwrap_or_default();
+        let mut fall = |pending: &mut Pending| {
+            doubtful.extend(pending.undone.drain());
+            doubtful.extend(pending.change.records.iter().filter_map(node_of).cloned());
+            if let Some(answer) = pending.answer.take() {
+                let message = "the change could not be stored; try again later";
+                // Whoever asked may be gone; then nobody needs the answer.
+                let _ = answer.send(Err(Refusal::new(Code::Unavailable, message)));
+            }
+        };
+        fall(&mut failed);
+        // The committer still answers for the others: they keep their places.
+        self.pending.iter_mut().filter(|pending| *pending.session.id() == id).for_each(fall);
+        self.doubtful.insert(id, doubtful);
+    }
+
+    fn publish(&mut self, done: Pending) {
+        let Pending { session, change, answer, .. } = done;
+        if self.newest.get(session.id()).is_some_and(|newest| newest.version() == session.version()) {
+            self.newest.remove(session.id());
+        }
         self.view.sessions.publish(session.clone());
-        if let Some(notice) = notice {
+        if let Some(notice) = &change.notice {
             self.view.announce(session.id(), notice, &fresh_id());
         }
-        let Some(newcomer) = newcomer.filter(|_| session.options().presence) else { return };
-        self.view.show_present(session.id(), newcomer);
-        if self.view.is_present(newcomer)
-            && let Some(online) = session.presence_notice(newcomer, Presence::Online)
-        {
-            self.view.announce(session.id(), &online, &fresh_id());
+        if let Some(newcomer) = newcomer(&change, &session).filter(|_| session.options().presence) {
+            self.view.show_present(session.id(), &newcomer);
+            if self.view.is_present(&newcomer)
+                && let Some(online) = session.presence_notice(&newcomer, Presence::Online)
+            {
+                self.view.announce(session.id(), &online, &fresh_id());
+            }
+        }
+        if let Some(answer) = answer {
+            // Whoever asked may be gone; then nobody needs the answer.
+            let _ = answer.send(Ok(Done { session: Arc::new(session), answer: change.answer }));
         }
     }
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Outcome {
-    Durable,
-    Failed,
 }
 
 impl Handler<Ask> for SessionHome {
-    type Result = ResponseActFuture<Self, Result<Done, Refusal>>;
+    type Result = ResponseFuture<Result<Done, Refusal>>;
 
-    fn handle(&mut self, ask: Ask, _: &mut Self::Context) -> Self::Result {
+    fn handle(&mut self, ask: Ask, ctx: &mut Self::Context) -> Self::Result {
         let (session, change) = match self.decide(&ask.by, ask.operation) {
             Ok(decided) => decided,
-            Err(refusal) => return Box::pin(fut::ready(Err(refusal))),
+            Err(refusal) => return Box::pin(std::future::ready(Err(refusal))),
         };
         if change.is_unchanged() {
-            return Box::pin(fut::ready(Ok(Done { session: Arc::new(session), answer: change.answer })));
+            let done = Done { session: Arc::new(session), answer: change.answer };
+            return Box::pin(std::future::ready(Ok(done)));
         }
-        let open = self.open.remove(session.id()).map_or(0, |(_, open)| open);
-        self.open.insert(session.id().clone(), (session.clone(), open + 1));
-        let (sender, answer) = oneshot::channel();
-        let newcomer = newcomer(&change, &session);
-        let writes = change.records.iter().map(|record| write(session.id(), record)).collect();
-        // The actor may be gone at the end; then nobody needs the answer.
-        self.home.submit(writes, Box::new(move |result| sender.send(result).unwrap_or(())));
-        let durable = async move { answer.await.unwrap_or(Err(crate::store::Unavailable)) };
-        Box::pin(durable.into_actor(self).map(move |result, home, _| {
-            if result.is_err() {
-                home.settle(&session, Outcome::Failed);
-                let message = "the change could not be stored; try again later";
-                return Err(Refusal::new(Code::Unavailable, message));
-            }
-            home.settle(&session, Outcome::Durable);
-            home.publish(&session, change.notice.as_ref(), newcomer.as_ref());
-            Ok(Done { session: Arc::new(session), answer: change.answer })
-        }))
+        let id = session.id().clone();
+        let undone = self.doubtful.remove(&id).unwrap_or_default();
+        let mut writes = self.undo(&id, &undone);
+        writes.extend(change.records.iter().map(|record| write(&id, record)));
+        let (answer, answered) = oneshot::channel();
+        self.newest.insert(id, session.clone());
+        self.pending.push_back(Pending { session, change, undone, answer: Some(answer) });
+        let to = ctx.address();
+        // One message for each change that is pending, which is what bounds them.
+        self.home.submit(writes, Box::new(move |result| to.do_send(Settled(result))));
+        let gone = || Err(Refusal::new(Code::Draining, "the server is going away"));
+        Box::pin(async move { answered.await.unwrap_or_else(|_| gone()) })
+    }
+}
+
+/// The committer answers for the change that has been pending for longest.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+struct Settled(Result<(), Unavailable>);
+
+impl Handler<Settled> for SessionHome {
+    type Result = ();
+
+    fn handle(&mut self, Settled(result): Settled, _: &mut Self::Context) {
+        let Some(pending) = self.pending.pop_front() else { return };
+        if pending.answer.is_none() {
+            // It fell with an earlier one, and may be on disk all the same: `doubtful` knows.
+            return;
+        }
+        match result {
+            Ok(()) => self.publish(pending),
+            Err(Unavailable) => self.fail(pending),
+        }
+    }
+}
+
+/// Whose record it is; none for that of the session itself.
+fn node_of(record: &Record) -> Option<&NodeId> {
+    match record {
+        Record::Session(_) => None,
+        Record::Member(member) | Record::Gone(member) => Some(member.node()),
     }
 }
 

@@ -45,7 +45,15 @@ pub enum Route {
         session: SessionId,
     },
     Client(ClientId),
-    Session(SessionId),
+    Session(SessionId, Voice),
+}
+
+/// By what right somebody speaks in a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Voice {
+    Member,
+    /// An app, which need not be one.
+    App,
 }
 
 /// A change of membership asked for over the socket.
@@ -132,8 +140,10 @@ fn to(sender: &Sender, envelope: &Envelope, dest: &Dest, kind: i64, sessions: &i
         (Dest::Session(id), None) => match sessions.session(id) {
             None => Decision::Unauthorized(id.clone()),
             Some(session) => match session.sender(speaker(sender, envelope)) {
-                Ok(shown) => masked(sender, Route::Session(id.clone()), speaker(sender, envelope), shown.id()),
-                Err(_) if sender.is_trusted() => named(Route::Session(id.clone())),
+                Ok(shown) => {
+                    masked(sender, Route::Session(id.clone(), Voice::Member), speaker(sender, envelope), shown.id())
+                }
+                Err(_) if sender.is_trusted() => named(Route::Session(id.clone(), Voice::App)),
                 Err(_) => Decision::Unauthorized(id.clone()),
             },
         },

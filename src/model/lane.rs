@@ -80,6 +80,8 @@ pub struct Lane<T> {
     seen: Seen,
     /// Acknowledged late, while the inbox had not answered yet.
     laid: Vec<Arc<Keep>>,
+    /// The highest place in the inbox that this lane has heard of.
+    highest: Seq,
     /// Grows when a page that is being read is no longer wanted.
     generation: u64,
     ping: EncodePing,
@@ -93,6 +95,7 @@ impl<T> Lane<T> {
             appending: 0,
             seen: Seen::default(),
             laid: Vec::new(),
+            highest: Seq(0),
             generation: 0,
             ping,
         }
@@ -309,11 +312,6 @@ impl<T> Lane<T> {
         if let Some(at) = self.at(connection) {
             self.edges[at].pace = Pace::Leaving;
         }
-    }
-
-    /// Whether nothing waits for this edge or for its acknowledgement.
-    pub fn is_idle(&self, connection: ConnectionId) -> bool {
-        self.at(connection).is_none_or(|at| self.edges[at].outbox.is_idle())
     }
 
     fn at(&self, connection: ConnectionId) -> Option<usize> {

@@ -122,10 +122,6 @@ impl<T> Outbox<T> {
         cost <= self.replay_room()
     }
 
-    pub fn is_idle(&self) -> bool {
-        self.control.is_empty() && self.queue.is_empty() && self.unacked.is_empty()
-    }
-
     /// Whether a reliable item is here and nowhere else.
     pub fn holds_unstored(&self) -> bool {
         self.unstored > 0

@@ -99,15 +99,15 @@ impl Node {
     }
 
     /// A device is one of its client's, and of nobody else's any more.
-    fn belongs_to(&mut self, device: &Arc<Device>, client: Option<ClientId>) {
-        let former = match &client {
+    fn belongs_to(&mut self, device: &Arc<Device>, client: Option<&ClientId>) {
+        let former = match client {
             Some(client) => self.clients.insert(device.id().clone(), client.clone()),
             None => self.clients.remove(device.id().as_str()),
         };
-        if let Some(former) = former.filter(|former| Some(former) != client.as_ref()) {
+        if let Some(former) = former.filter(|former| Some(former) != client) {
             self.view.devices.delist(&former, device);
         }
-        if let Some(client) = &client {
+        if let Some(client) = client {
             self.view.devices.enlist(client, device);
         }
     }
@@ -174,7 +174,7 @@ impl Handler<Attach> for Node {
         metrics::CONNECTIONS.inc();
         metrics::CONNECTIONS_TOTAL.inc();
         self.view.attach(&device, connection, attach.options);
-        self.belongs_to(&device, attach.client);
+        self.belongs_to(&device, attach.client.as_ref());
         self.push.connected(attach.node.clone());
         if first {
             self.tell_presence(&attach.node, Presence::Online);

@@ -8,7 +8,7 @@ use std::task::Waker;
 use actix::prelude::*;
 use bytes::Bytes;
 
-use super::{Ticket, View, now};
+use super::{Ticket, View, steady};
 use crate::metrics;
 use crate::model::codes::Close;
 use crate::model::custody::Outcome;
@@ -84,11 +84,6 @@ impl Device {
         self.lock().lane.connections().collect()
     }
 
-    /// Whether nothing waits for this edge or for its acknowledgement.
-    pub fn is_idle(&self, connection: ConnectionId) -> bool {
-        self.lock().lane.is_idle(connection)
-    }
-
     /// How the edge is told to end, from its actor's start on.
     pub fn stop_by(&self, connection: ConnectionId, stop: Recipient<EdgeStop>) {
         if let Some(edge) = self.lock().edges.iter_mut().find(|edge| edge.connection == connection) {
@@ -120,7 +115,7 @@ impl View {
         let answer = {
             let mut inner = device.lock();
             let bytes = inner.lane.bytes() as i64;
-            let answer = act(&mut inner, now(), &mut effects);
+            let answer = act(&mut inner, steady(), &mut effects);
             metrics::QUEUE_BYTES.add(inner.lane.bytes() as i64 - bytes);
             for effect in effects.drain(..) {
                 self.queue(device, &mut inner, effect, &mut later);

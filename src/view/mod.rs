@@ -13,8 +13,8 @@ mod devices;
 mod send;
 mod sessions;
 
-use std::sync::{Arc, Mutex};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, LazyLock, Mutex};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 pub use account::{Account, Acquaintance, Ticket, Waiter};
 pub use device::{Device, EdgeStop, Taken};
@@ -75,6 +75,12 @@ impl View {
     pub fn inboxes(&self) -> &dyn Inboxes {
         &*self.inboxes
     }
+}
+
+/// A clock that no correction of the other one moves: heartbeats, stalls and what is remembered go by it.
+pub fn steady() -> Millis {
+    static START: LazyLock<(Millis, Instant)> = LazyLock::new(|| (now(), Instant::now()));
+    START.0.plus(START.1.elapsed().as_millis() as u64)
 }
 
 /// This server's clock.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::{Parcel, Ticket, View, Waiter, now};
 use crate::metrics;
-use crate::model::decide::Route;
+use crate::model::decide::{Route, Voice};
 use crate::model::envelope::{Encoded, Envelope, Feature, Stamp};
 use crate::model::ids::{ClientId, EnvelopeId, Millis, NodeId, SessionId};
 use crate::model::outbox::{Class, Item, Keep, Prompt};
@@ -41,7 +41,7 @@ impl View {
         let Message { envelope, route, sender, from, src_id, src_client_id, id, waiter } = message;
         let now = now();
         let session = match &route {
-            Route::Session(session) | Route::Member { session, .. } => Some(session.clone()),
+            Route::Session(session, _) | Route::Member { session, .. } => Some(session.clone()),
             Route::Device(_) | Route::Client(_) => None,
         };
         let wanted = envelope.reference.is_some() || waiter.is_some();
@@ -85,14 +85,16 @@ impl View {
             Route::Device(device) => self.offer(&device, item(&stamp)),
             Route::Member { real, shown, .. } => self.offer(&real, Parcel { shown: Some(shown), ..item(&stamp) }),
             Route::Client(client) => self.to_client(client, &from, item(&stamp)),
-            Route::Session(id) => {
+            Route::Session(id, voice) => {
                 if let Some(published) = self.sessions.get(&id) {
                     let mut order = published.order();
-                    *order += 1;
+                    let session = published.current();
+                    // Who has been removed since it was decided speaks to nobody.
+                    let may = voice == Voice::App || session.sender(&from).is_ok();
+                    *order += u64::from(may);
                     stamp.session = Some((self.sessions.epoch(), *order));
                     let item = item(&stamp);
-                    let session = published.current();
-                    for member in session.recipients(&from) {
+                    for member in session.recipients(&from).filter(|_| may) {
                         self.offer(member.node(), Parcel { shown: member.anonymous().cloned(), ..item.clone() });
                     }
                 }

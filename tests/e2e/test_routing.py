@@ -337,3 +337,42 @@ def test_the_config_request_answers_without_a_fetch(server, device):
     assert answer["payload"]["server_timestamp_add_diff"] > 1_700_000_000_000
     alice.send(type=CONFIG_REQUEST, payload="no JSON in here")
     alice.expect(type=ERROR, code="bad_envelope")
+
+
+# -- a client's devices -----------------------------------------------------------------------------------------------
+
+
+@row("A17")
+def test_to_the_client_and_to_its_device_keep_their_order(server, device):
+    alice, user, node = device(), unique("user"), unique("phone")
+    device(node, client=user).close()
+    for number in range(20):
+        whom = {"dest_client_id": user} if number % 2 == 0 else {"dest_id": node}
+        alice.send(type=1, payload=number, **whom)
+    alice.confirmed(dest_id=node, type=1, payload="last")
+    assert [m["payload"] for m in server.inbox(node)["messages"]] == [*range(20), "last"]
+
+
+@row("A17")
+def test_a_device_that_changes_its_user_hears_nothing_for_the_former(device):
+    alice, former, later, node = device(), unique("former"), unique("later"), unique("shared")
+    before = device(node, client=former)
+    now = device(node, client=later)
+    before.close()
+    alice.confirmed(dest_client_id=later, type=1, payload="for the later one")
+    now.expect(payload="for the later one")
+    alice.send(dest_client_id=former, type=1, payload="for the former one")
+    alice.confirmed(dest_id=node, type=1, payload="a fence")
+    now.expect(payload="a fence")
+
+
+@row("A44")
+def test_an_id_under_a_mask_is_another_id(server, device):
+    """What was said behind a mask does not count as said again by name: it would tell who wears it."""
+    fox, bob = device(), device()
+    room = server.ok("POST", "/v1/sessions", 201, key=fox.key, json={"anyone_can_join": True, "is_anonymous": True})
+    server.ok("POST", f"/v1/sessions/{room['session_id']}/join", key=bob.key, json={})
+    fox.confirmed(dest_id=bob.node, type=1, id="same", payload="by name")
+    fox.confirmed(dest_session_id=room["session_id"], dest_id=bob.node, type=1, id="same", payload="masked")
+    bob.wait_for(payload="by name")
+    assert bob.wait_for(payload="masked")["src_id"] != fox.node

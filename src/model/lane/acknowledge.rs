@@ -52,6 +52,8 @@ impl<T> Lane<T> {
 
     /// An ACK for the inbox up to `seq`; the caller trims the inbox itself.
     pub fn ack_to(&mut self, seq: Seq, now: Millis, out: &mut Effects<T>) {
+        // A number that the inbox has not given out yet says nothing of what will have it.
+        let seq = seq.min(self.highest);
         if let Mode::CatchUp { next: Some(next), .. } = &mut self.mode {
             *next = seq.next().max(*next);
         }

@@ -78,6 +78,7 @@ impl<T> Lane<T> {
 
     /// Something is in the inbox that the newest edge has not been sent.
     fn stored(&mut self, seq: Seq) {
+        self.highest = self.highest.max(seq);
         match &mut self.mode {
             Mode::Live => self.catch_up_from(seq),
             Mode::CatchUp { next, reading } => {
@@ -121,6 +122,7 @@ impl<T> Lane<T> {
                 break;
             }
             *next = Some(seq.next());
+            self.highest = self.highest.max(seq);
             if item.key.is_some_and(|key| self.seen.fate(key) == Some(Fate::Settled(Outcome::Delivered))) {
                 // The device has it from another time it was sent.
                 out.push(Effect::Remove(seq));
