@@ -424,7 +424,7 @@ def test_online_before_the_handshake_is_answered(server, device):
     for _ in range(40):
         node = unique("quick")
         url = socket_url(server, node)
-        with connect(url, proxy=None, compression=None) as socket:
+        with connect(url, proxy=None, compression=None, close_timeout=0.1) as socket:
             assert sender.confirmed(dest_id=node, type=1, payload="are you there?")["status"] == "delivered"
             socket.send(json.dumps({"dest_id": sender.node, "type": 1, "payload": "yes"}))
             sender.wait_for(src_id=node, payload="yes")

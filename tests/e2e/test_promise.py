@@ -401,8 +401,8 @@ def test_a_close_is_answered_and_the_server_ends_the_connection(device, raw, bus
     """RFC 6455, 7.1.1: the server closes first, or the port stays with the client."""
     bob = raw(unique("bob"))
     if busy:
-        device().confirmed(dest_id=bob.node, type=0)
-        bob.fence()
+        device().send(dest_id=bob.node, type=1, payload="x")
+        bob.wait_for(payload="x")
     bob.write(frame(CLOSE, b"\x03\xe8bye"))
     with pytest.raises(Closed) as end:
         bob.receive()

@@ -135,7 +135,7 @@ class Device(Frames):
             max_size=1 << 24,
             max_queue=None,
             ping_interval=None,
-            close_timeout=1,
+            close_timeout=0.1,
             open_timeout=LIMIT,
             compression=None,
             proxy=None,
