@@ -3,6 +3,11 @@
 //! Exit codes: 0 done, 2 the command line or the configuration is wrong, 1 anything else.
 
 #![expect(clippy::doc_markdown, reason = "these comments are shown in a terminal, as help")]
+#![allow(
+    rustdoc::broken_intra_doc_links,
+    rustdoc::bare_urls,
+    reason = "these comments are shown in a terminal, as help"
+)]
 
 use std::ffi::OsString;
 use std::fmt::Write as _;

@@ -17,7 +17,7 @@
 //! | [`push`] | waking phones |
 //! | [`auth`], [`http`], [`tls`] | the way in |
 //! | [`config`], [`cli`], [`app`] | settings, commands, wiring |
-//! | [`client`], [`bench`] | the other end: a terminal client and a load generator |
+//! | [`client`], [`mod@bench`] | the other end: a terminal client and a load generator |
 //!
 //! # The way of one message
 //!

@@ -4,6 +4,11 @@
 //! it all means together is decided in [`Config`](super::Config). The help texts are the reference for people.
 
 #![expect(clippy::doc_markdown, reason = "these comments are shown in a terminal, as help")]
+#![allow(
+    rustdoc::broken_intra_doc_links,
+    rustdoc::bare_urls,
+    reason = "these comments are shown in a terminal, as help"
+)]
 
 use std::fmt;
 use std::net::SocketAddr;

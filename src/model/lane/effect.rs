@@ -42,9 +42,9 @@ impl Why {
 pub enum Effect<T> {
     /// The edge has something to write.
     Wake(ConnectionId),
-    /// The edge has written what it is to be asked about a little later: with [`Lane::ask_now`].
+    /// The edge has written what it is to be asked about a little later: with [`super::Lane::ask_now`].
     AskLater(ConnectionId),
-    /// Into the inbox; answered by [`Lane::appended`].
+    /// Into the inbox; answered by [`super::Lane::appended`].
     Append(Item<T>, Why),
     /// Tell the sender.
     Settle {
@@ -59,7 +59,7 @@ pub enum Effect<T> {
     },
     /// The same envelope came again.
     Duplicate,
-    /// Read the inbox from `from` on, about `room` bytes; answered by [`Lane::page`].
+    /// Read the inbox from `from` on, about `room` bytes; answered by [`super::Lane::page`].
     Read {
         from: Seq,
         room: usize,
