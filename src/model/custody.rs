@@ -19,6 +19,13 @@ pub enum Outcome {
     Failed,
 }
 
+/// Whether a device has ever been here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Acquaintance {
+    Known,
+    Unknown,
+}
+
 /// What the sender is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {

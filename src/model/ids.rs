@@ -147,6 +147,11 @@ impl Seq {
 #[serde(transparent)]
 pub struct Epoch(pub u64);
 
+/// Which life of a server: one more at each start. What was said in an earlier one means nothing any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Incarnation(pub u64);
+
 /// Milliseconds since 1970 on this server's clock. The model never reads a clock: it is given these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(transparent)]

@@ -1,16 +1,23 @@
 //! The rules of the domain, as pure code: values in, decisions out. Time, randomness and ids are arguments.
 
+pub mod attachments;
 pub mod backoff;
 pub mod codes;
 pub mod custody;
 pub mod decide;
 pub mod envelope;
+pub mod frames;
 pub mod heartbeat;
 pub mod ids;
 pub mod inbox;
 pub mod lane;
+pub mod members;
 pub mod outbox;
+pub mod placement;
 pub mod rate;
+pub mod routes;
 pub mod seen;
 pub mod session;
+pub mod stream;
+pub mod topology;
 pub mod wake;

@@ -10,7 +10,7 @@ use tokio::sync::oneshot;
 
 use super::View;
 use crate::model::codes::{Code, Refusal};
-use crate::model::custody::{Outcome, Tally, Verdict};
+use crate::model::custody::{Acquaintance, Outcome, Tally, Verdict};
 use crate::model::ids::{EnvelopeId, NodeId, SessionId};
 use crate::wire::notice::{About, Confirmation, ErrorNotice, Nobody, NodeUnknown, Notice, UserOffline};
 
@@ -147,11 +147,4 @@ impl View {
         let unknown = NodeUnknown { dest_id: &account.sender, who, id: &account.id, timestamp: super::now() };
         self.notify(&account.sender, &unknown.encode());
     }
-}
-
-/// Whether a device has ever been here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Acquaintance {
-    Known,
-    Unknown,
 }

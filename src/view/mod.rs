@@ -16,7 +16,8 @@ mod sessions;
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-pub use account::{Account, Acquaintance, Ticket, Waiter};
+pub use crate::model::custody::Acquaintance;
+pub use account::{Account, Ticket, Waiter};
 pub use device::{Device, EdgeStop, Taken};
 pub use devices::Devices;
 pub use send::Message;

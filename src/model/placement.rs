@@ -1,0 +1,1 @@
+//! Which server is the home of an id, and which is its deputy.

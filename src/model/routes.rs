@@ -1,0 +1,1 @@
+//! The next hop to every server, as an immutable snapshot.
