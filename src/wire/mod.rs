@@ -1,12 +1,14 @@
 //! How the mesh speaks: bytes in, envelopes out, and back. No IO.
 //!
 //! [`native`] is the JSON dialect of envelopes, [`config_request`] the one control frame with a payload of its own,
-//! [`notice`] what the server itself says, [`frame`] the WebSocket framing round all of them.
+//! [`notice`] what the server itself says, [`frame`] the WebSocket framing round all of them; [`link`] is how servers
+//! speak among themselves.
 
 pub mod config_request;
 mod field;
 pub mod frame;
 pub mod guard;
+pub mod link;
 pub mod native;
 pub mod notice;
 
