@@ -117,20 +117,12 @@ impl<M> Outgoing<M> {
 
 /// What to do with a message that has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Receive {
+pub enum Received {
     Take,
     /// It was taken before, or its stream is over.
     Duplicate,
     /// One before it is missing: it will come again, after that.
     Gap,
-}
-
-/// Up to where a stream was taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ack {
-    pub incarnation: Incarnation,
-    pub generation: u64,
-    pub number: u64,
 }
 
 /// What one server gets from another.
@@ -146,31 +138,29 @@ pub struct Incoming {
 
 impl Incoming {
     /// The message with these numbers has come.
-    pub fn receive(&mut self, incarnation: Incarnation, generation: u64, number: u64) -> Receive {
+    pub fn receive(&mut self, incarnation: Incarnation, generation: u64, number: u64) -> Received {
         let (current, theirs) = ((self.incarnation, self.generation), (incarnation, generation));
         if theirs < current {
-            return Receive::Duplicate;
+            return Received::Duplicate;
         }
         if theirs > current {
             *self = Self { incarnation, generation, ..Self::default() };
         }
         if number <= self.taken {
             self.due = true;
-            return Receive::Duplicate;
+            return Received::Duplicate;
         }
         if number - 1 > self.taken {
-            return Receive::Gap;
+            return Received::Gap;
         }
         self.taken = number;
         self.due = true;
-        Receive::Take
+        Received::Take
     }
 
-    /// What the sender is to be told now. Once: until something else has come.
-    pub fn due_ack(&mut self) -> Option<Ack> {
-        if !std::mem::take(&mut self.due) {
-            return None;
-        }
-        Some(Ack { incarnation: self.incarnation, generation: self.generation, number: self.taken })
+    /// What the sender is to be told now, cumulatively: incarnation, generation and the last number taken. Once: until
+    /// something has been taken, or has come again since its acknowledgement may be lost.
+    pub fn ack(&mut self) -> Option<(Incarnation, u64, u64)> {
+        std::mem::take(&mut self.due).then_some((self.incarnation, self.generation, self.taken))
     }
 }

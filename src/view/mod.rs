@@ -10,6 +10,7 @@
 mod account;
 mod device;
 mod devices;
+mod link_queue;
 mod send;
 mod sessions;
 
@@ -20,9 +21,11 @@ pub use crate::model::custody::Acquaintance;
 pub use account::{Account, Ticket, Waiter};
 pub use device::{Device, EdgeStop, Taken};
 pub use devices::Devices;
+pub use link_queue::{LINK_QUEUE_LIMIT, LinkQueue, Urgency};
 pub use send::Message;
 pub use sessions::{Published, SessionTable};
 
+use crate::model::frames::Hop;
 use crate::model::ids::{ClientId, ConnectionId, EnvelopeId, Millis, NodeId, Seq};
 use crate::model::lane::Why;
 use crate::model::outbox::Item;
@@ -45,6 +48,14 @@ pub trait Inboxes: Send + Sync {
     fn read(&self, device: &Arc<Device>, from: Seq, room: usize, generation: u64);
     /// For the devices of `client` other than `except`, each through its lane.
     fn to_client(&self, client: ClientId, except: Vec<NodeId>, item: Parcel);
+}
+
+/// What takes the frames of the data path from links: [`Hop::Carry`] and [`Hop::Acked`].
+pub trait Receiver: Send + Sync {
+    /// A frame that came from a neighbour. Called on the link's thread; neither blocks nor awaits.
+    fn receive(&self, from: &NodeId, hop: Hop);
+    /// All that had come at once has been given.
+    fn flush(&self);
 }
 
 /// See the module's header.

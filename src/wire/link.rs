@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use bytes::{Buf, Bytes};
 
-use crate::model::frames::{Carry, Hop, Stop};
+use crate::model::frames::{Carry, Hop, MAX_HOPS, Stop};
 use crate::model::ids::IdError;
 
 mod control;
@@ -219,14 +219,14 @@ pub fn decode(bytes: &mut Bytes) -> Result<Option<Hop>, LinkError> {
         kind::SNAPSHOT => Hop::Snapshot(from.read()?),
         kind::MEMBERS => Hop::Members(from.read().map(Arc::new)?),
         kind::CARRY => Hop::Carry(Carry {
-            hops: from.read()?,
+            hops: read_hops(&mut from)?,
             origin: from.read()?,
             incarnation: from.read()?,
             stops: from.list(read_stop)?,
             body: from.remainder(),
         }),
         kind::ACKED => Hop::Acked {
-            hops: from.read()?,
+            hops: read_hops(&mut from)?,
             to: from.read()?,
             by: from.read()?,
             incarnation: from.read()?,
@@ -237,6 +237,11 @@ pub fn decode(bytes: &mut Bytes) -> Result<Option<Hop>, LinkError> {
     };
     from.finish()?;
     Ok(Some(hop))
+}
+
+/// One more never overflows.
+fn read_hops(from: &mut Reader<'_>) -> Result<u8, LinkError> {
+    from.read().and_then(|hops| if hops > MAX_HOPS { Err(LinkError::Number) } else { Ok(hops) })
 }
 
 fn read_stop(from: &mut Reader<'_>) -> Result<Stop, LinkError> {

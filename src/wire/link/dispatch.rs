@@ -299,8 +299,12 @@ impl Field for Denial {
                 out.push(2);
                 member.put(out);
             }
-            Self::Refusal(refusal) => {
+            Self::NoClient(client) => {
                 out.push(3);
+                client.put(out);
+            }
+            Self::Refusal(refusal) => {
+                out.push(4);
                 refusal.put(out);
             }
         }
@@ -311,7 +315,8 @@ impl Field for Denial {
             0 => Ok(Self::Unauthorized),
             1 => Ok(Self::NoSession),
             2 => from.read().map(Self::NoMember),
-            3 => from.read().map(Self::Refusal),
+            3 => from.read().map(Self::NoClient),
+            4 => from.read().map(Self::Refusal),
             tag => Err(LinkError::Unknown { what: "Denial", tag }),
         }
     }

@@ -1,5 +1,4 @@
 use super::*;
-use crate::model::envelope::Encoded;
 use crate::model::frames::{Carried, Dispatch, Recipient};
 use crate::model::ids::{Incarnation, Millis, Seq};
 use crate::model::outbox::{Class, Keep, Prompt};
