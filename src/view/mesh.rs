@@ -302,7 +302,7 @@ impl Mesh {
                 metrics::LINK_REPEATED.inc();
                 continue;
             }
-            match link::dispatch_of(stop.head, body.clone()) {
+            match link::dispatch_of(&stop.head, body.clone()) {
                 Ok(dispatch) => take(&origin, dispatch),
                 Err(error) => {
                     metrics::LINK_DROPPED.with_label_values(&["unreadable"]).inc();
