@@ -15,7 +15,7 @@ use crate::model::codes::Close;
 use crate::model::custody::Outcome;
 use crate::model::envelope::Encoded;
 use crate::model::frames::Dispatch;
-use crate::model::ids::{ConnectionId, Millis, NodeId, Seq};
+use crate::model::ids::{ConnectionId, Millis, NodeId};
 use crate::model::lane::{Delivery, Effect, End, Kept, Lane, Options, Place};
 use crate::model::outbox::{Class, Keep};
 use crate::model::seen::Key;

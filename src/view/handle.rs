@@ -149,7 +149,7 @@ impl View {
     /// A frame that another server's own has for a device here.
     fn notify_here(&self, device: &NodeId, frame: Bytes) {
         if let Some(device) = self.devices.get(device.as_str()) {
-            self.notify_lane(&device, &frame);
+            self.notify_lane(&device, frame);
         }
     }
 }

@@ -126,7 +126,11 @@ impl Mesh {
 
     /// Who serves the small records of `id` now.
     pub fn acting(&self, id: &str) -> Acting {
-        let (home, deputy) = self.placement.load().ranked(id);
+        let placement = self.placement.load();
+        if placement.members().len() <= 1 {
+            return Acting::Here;
+        }
+        let (home, deputy) = placement.ranked(id);
         let routes = self.routes.load();
         let serves = |server: &NodeId| {
             if *server == self.own {

@@ -7,6 +7,9 @@
 //! - while an append is unanswered, nothing reliable goes abroad: it would overtake;
 //! - what another custodian has lent us is never sent on: it is told that the device is elsewhere.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
 
 use super::super::custody::Outcome;
