@@ -60,7 +60,7 @@ impl Placement {
         if self.members.len() == 1 {
             return alone;
         }
-        self.pinned(id, self.members.iter()).or_else(|| self.heaviest(id, self.members.iter()).0).unwrap_or(alone)
+        self.pinned(id, &self.members.iter()).or_else(|| self.heaviest(id, self.members.iter()).0).unwrap_or(alone)
     }
 
     /// The home, and the deputy, which a server that is alone has not.
@@ -69,7 +69,7 @@ impl Placement {
             return (alone.clone(), None);
         }
         let (first, second) = self.heaviest(id, self.members.iter());
-        let pinned = self.pinned(id, self.members.iter());
+        let pinned = self.pinned(id, &self.members.iter());
         let home = pinned.or(first).unwrap_or(&self.members[0]);
         let deputy = if first == Some(home) { second } else { first };
         (home.clone(), deputy.cloned())
@@ -81,7 +81,7 @@ impl Placement {
         match before[..] {
             [] => None,
             [alone] => Some(alone),
-            _ => self.pinned(id, before.iter().copied()).or_else(|| self.heaviest(id, before.iter().copied()).0),
+            _ => self.pinned(id, &before.iter().copied()).or_else(|| self.heaviest(id, before.iter().copied()).0),
         }
     }
 
@@ -90,7 +90,7 @@ impl Placement {
     }
 
     /// The server of the first pin that holds `id` and names one of `among`: who is no member holds nothing.
-    fn pinned<'a>(&self, id: &str, among: impl Iterator<Item = &'a NodeId> + Clone) -> Option<&'a NodeId> {
+    fn pinned<'a>(&self, id: &str, among: &(impl Iterator<Item = &'a NodeId> + Clone)) -> Option<&'a NodeId> {
         let mut holding = self.pins.iter().filter(|pin| pin.holds(id));
         holding.find_map(|pin| among.clone().find(|member| **member == pin.server))
     }

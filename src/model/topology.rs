@@ -196,10 +196,16 @@ impl Topology {
             Ordering::Equal if *record == *self.own => return Accepted::Known,
             _ => {}
         }
+        Accepted::Ghost(self.begin_after(record.incarnation))
+    }
+
+    /// Goes into an incarnation after `other`, of which somebody has heard although it was not ours. Our record, for all
+    /// neighbours.
+    pub fn begin_after(&mut self, other: Incarnation) -> Arc<Record> {
         let own = Arc::make_mut(&mut self.own);
-        own.incarnation = Incarnation(record.incarnation.0.saturating_add(1));
-        own.number = record.number.max(own.number).saturating_add(1);
-        Accepted::Ghost(Arc::clone(&self.own))
+        own.incarnation = Incarnation(other.max(own.incarnation).0.saturating_add(1));
+        own.number = own.number.saturating_add(1);
+        Arc::clone(&self.own)
     }
 
     /// What we know last of another server, be it departed.
@@ -260,6 +266,11 @@ impl Topology {
             return Some(&self.own);
         }
         self.held.get(server).map(|held| &held.record)
+    }
+
+    /// Whether that is the present life of a server, as far as we know: only what it says of this one is taken.
+    pub fn is_current(&self, server: &NodeId, incarnation: Incarnation) -> bool {
+        self.get(server).is_some_and(|record| record.incarnation == incarnation)
     }
 
     /// The way to each server as things stand.
