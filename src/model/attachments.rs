@@ -6,11 +6,12 @@
 //! - A [`Delta`] is flooded: who takes it (`Changed`) passes it on; who misses something before it (`Gap`) answers the
 //!   neighbour that it came from with its digests.
 //! - [`Digest`]s are always of all lists that the sender knows, its own too. Who sees that the other lacks something sends
-//!   snapshots of it; who sees that it lacks something itself answers with its own digests.
+//!   snapshots of it; who sees that it lacks something itself ([`Directory::is_behind`]) answers with its own digests.
 //! - A [`Snapshot`] is not flooded: who takes one (`Changed`) tells its other neighbours its digests.
-//! - A list counts only for the incarnation that the server's record has: deltas and snapshots of a server that the topology
-//!   does not hold, or holds in another incarnation, are not applied. Records go before lists over each link.
-//! - Whoever finds a server reachable whose list it has not ([`Directory::lacks`]) tells its neighbours its digests.
+//! - A list counts only for the incarnation that the server's record has: other deltas and snapshots are not applied
+//!   (`Topology::is_current`). Records go before lists over each link.
+//! - Whoever finds a server reachable whose list it has not ([`Directory::lacks`]) tells its neighbours its digests: when
+//!   routes are published.
 
 use super::ids::{ClientId, Incarnation, NodeId};
 

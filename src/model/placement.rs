@@ -63,17 +63,22 @@ impl Placement {
 
     /// The server that keeps what is durable about `id`.
     pub fn home(&self, id: &str) -> &NodeId {
+        let alone = &self.members[0];
         if self.members.len() == 1 {
-            return &self.members[0];
+            return alone;
         }
-        self.pinned(id, &self.members).or_else(|| self.heaviest(id, &self.members)).unwrap_or(&self.members[0])
+        self.pinned(id, &self.members.iter()).or_else(|| self.heaviest(id, self.members.iter()).0).unwrap_or(alone)
     }
 
     /// The home, and the deputy, which a server that is alone has not.
     pub fn ranked(&self, id: &str) -> (NodeId, Option<NodeId>) {
-        let home = self.home(id);
-        let rest = self.members.iter().filter(|member| *member != home);
-        let deputy = if self.members.len() == 2 { rest.last() } else { self.heaviest(id, rest) };
+        if let [alone] = &self.members[..] {
+            return (alone.clone(), None);
+        }
+        let (first, second) = self.heaviest(id, self.members.iter());
+        let pinned = self.pinned(id, &self.members.iter());
+        let home = pinned.or(first).unwrap_or(&self.members[0]);
+        let deputy = if first == Some(home) { second } else { first };
         (home.clone(), deputy.cloned())
     }
 
@@ -83,7 +88,7 @@ impl Placement {
         match before[..] {
             [] => None,
             [alone] => Some(alone),
-            _ => self.pinned(id, before.iter().copied()).or_else(|| self.heaviest(id, before.iter().copied())),
+            _ => self.pinned(id, &before.iter().copied()).or_else(|| self.heaviest(id, before.iter().copied()).0),
         }
     }
 
@@ -91,14 +96,29 @@ impl Placement {
         &self.members
     }
 
-    /// The first pin that holds `id` and names one of `among`: a server that is gone holds nothing.
-    fn pinned<'a>(&self, id: &str, among: impl IntoIterator<Item = &'a NodeId> + Clone) -> Option<&'a NodeId> {
+    /// The server of the first pin that holds `id` and names one of `among`: who is no member holds nothing.
+    fn pinned<'a>(&self, id: &str, among: &(impl Iterator<Item = &'a NodeId> + Clone)) -> Option<&'a NodeId> {
         let mut holding = self.pins.iter().filter(|pin| pin.holds(id));
-        holding.find_map(|pin| among.clone().into_iter().find(|member| **member == pin.server))
+        holding.find_map(|pin| among.clone().find(|member| **member == pin.server))
     }
 
-    fn heaviest<'a>(&self, id: &str, among: impl IntoIterator<Item = &'a NodeId>) -> Option<&'a NodeId> {
-        among.into_iter().max_by_key(|member| (self.weight(member, id), Reverse(*member)))
+    /// The heaviest and the next.
+    fn heaviest<'a>(
+        &self,
+        id: &str,
+        among: impl Iterator<Item = &'a NodeId>,
+    ) -> (Option<&'a NodeId>, Option<&'a NodeId>) {
+        let (mut first, mut second) = (None, None);
+        for member in among {
+            let weighed = Some((self.weight(member, id), Reverse(member)));
+            if weighed > first {
+                second = std::mem::replace(&mut first, weighed);
+            } else if weighed > second {
+                second = weighed;
+            }
+        }
+        let member = |(_, Reverse(member))| member;
+        (first.map(member), second.map(member))
     }
 
     /// The zero byte is outside the alphabet of ids, so no two pairs give the same bytes.

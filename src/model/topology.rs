@@ -4,9 +4,9 @@
 //! is reachable when a path leads to it of links that both their ends announce. Whoever holds a record has told all its
 //! neighbours, or tells them when a link begins; so neighbours that have nothing more to say to each other hold the same.
 //!
-//! A server that stays unreachable departs: it is no longer among the records. What it said last is kept apart, for two
-//! reasons: an older record that still goes about does not bring it back, and where a partition heals before all have
-//! dropped it, and the same record counts again for some, it counts again here too.
+//! A server that stays unreachable departs: it is no longer among the records. What it said last is kept apart. So what
+//! still goes about does not bring it back; and where a partition heals, and the same record counts again for those who
+//! have not dropped it yet, it counts again here too ([`Topology::revive`]).
 //!
 //! Who floods, and when routes are computed anew and published, is the node's affair.
 
@@ -167,7 +167,6 @@ impl Topology {
         let own = Arc::make_mut(&mut self.own);
         own.number += 1;
         own.links = links;
-        self.revive();
         Some(Arc::clone(&self.own))
     }
 
@@ -188,7 +187,6 @@ impl Topology {
         let server = record.server.clone();
         // What is newer has come from the server itself a short while ago: its time begins anew.
         self.held.insert(server, Held { record, unreachable_since: Some(now) });
-        self.revive();
         Accepted::New
     }
 
@@ -198,10 +196,16 @@ impl Topology {
             Ordering::Equal if *record == *self.own => return Accepted::Known,
             _ => {}
         }
+        Accepted::Ghost(self.begin_after(record.incarnation))
+    }
+
+    /// Goes into an incarnation after `other`, of which somebody has heard although it was not ours. Our record, for all
+    /// neighbours.
+    pub fn begin_after(&mut self, other: Incarnation) -> Arc<Record> {
         let own = Arc::make_mut(&mut self.own);
-        own.incarnation = Incarnation(record.incarnation.0.saturating_add(1));
-        own.number = record.number.max(own.number).saturating_add(1);
-        Accepted::Ghost(Arc::clone(&self.own))
+        own.incarnation = Incarnation(other.max(own.incarnation).0.saturating_add(1));
+        own.number = own.number.saturating_add(1);
+        Arc::clone(&self.own)
     }
 
     /// What we know last of another server, be it departed.
@@ -210,20 +214,22 @@ impl Topology {
         held.or_else(|| self.departed.iter().find(|departed| departed.server == *server))
     }
 
-    /// Those of the departed to which a path leads again are held again.
-    fn revive(&mut self) {
+    /// Holds those of the departed again to which a path leads again: for all neighbours, for they may not have known them
+    /// at all. To be called before [`Topology::routes`].
+    pub fn revive(&mut self) -> Vec<Arc<Record>> {
         if self.departed.is_empty() {
-            return;
+            return Vec::new();
         }
         let graph = Graph::new(self.records().chain(&self.departed), &[]);
         let reached = graph.reached(&self.own.server);
         let (back, departed): (VecDeque<_>, _) =
             self.departed.drain(..).partition(|record| reached.contains(&record.server));
         self.departed = departed;
-        self.held.extend(back.into_iter().map(|record| {
-            let held = Held { record, unreachable_since: None };
-            (held.record.server.clone(), held)
-        }));
+        for record in &back {
+            let held = Held { record: Arc::clone(record), unreachable_since: None };
+            self.held.insert(record.server.clone(), held);
+        }
+        back.into()
     }
 
     /// Lets those servers depart that have been unreachable for [`DEPART_MS`], and names them: all else that is known of
@@ -260,6 +266,11 @@ impl Topology {
             return Some(&self.own);
         }
         self.held.get(server).map(|held| &held.record)
+    }
+
+    /// Whether that is the present life of a server, as far as we know: only what it says of this one is taken.
+    pub fn is_current(&self, server: &NodeId, incarnation: Incarnation) -> bool {
+        self.get(server).is_some_and(|record| record.incarnation == incarnation)
     }
 
     /// The way to each server as things stand.

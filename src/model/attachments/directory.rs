@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::super::ids::{ClientId, Incarnation, NodeId};
 use super::super::routes::Routes;
+use super::super::topology::Topology;
 use super::partial::{Assembled, Partial};
 use super::{Change, Delta, Digest, Entry, Snapshot, snapshots};
 
@@ -152,10 +153,12 @@ impl Directory {
         self.known().filter(lacks).map(|list| list.server.clone()).collect()
     }
 
-    /// Whether somebody with these digests knows something that we lack.
-    pub fn is_behind(&self, theirs: &[Digest]) -> bool {
+    /// Whether somebody with these digests knows something that we lack and would take. Without the second, two servers that
+    /// hold different servers for departed would never stop asking each other.
+    pub fn is_behind(&self, theirs: &[Digest], topology: &Topology) -> bool {
         let more = |digest: &Digest| self.list(&digest.server).map(List::version) < Some(digest.version());
-        theirs.iter().any(|digest| digest.server != self.own && more(digest))
+        let wanted = |digest: &Digest| topology.is_current(&digest.server, digest.incarnation);
+        theirs.iter().any(|digest| digest.server != self.own && wanted(digest) && more(digest))
     }
 
     /// Whether a server can be reached whose list, of its present incarnation, we have not.

@@ -1,5 +1,7 @@
 //! What becomes of two servers' clusters when the servers meet for the first time.
 
+use std::cmp::Ordering;
+
 use super::super::ids::NodeId;
 
 /// Whether a server has anything durable to its name.
@@ -58,10 +60,11 @@ pub fn meet(own: &Standpoint, theirs: &Standpoint) -> Meeting {
         (false, false) => Meeting::Refused,
         (true, false) => Meeting::WeJoin,
         (false, true) => Meeting::TheyJoin,
-        (true, true) if own.weight() > theirs.weight() => Meeting::TheyJoin,
-        (true, true) if own.weight() < theirs.weight() => Meeting::WeJoin,
-        (true, true) if own.node < theirs.node => Meeting::TheyJoin,
-        (true, true) => Meeting::WeJoin,
+        // The lower id is the greater here.
+        (true, true) => match own.weight().cmp(&theirs.weight()).then(theirs.node.cmp(&own.node)) {
+            Ordering::Greater => Meeting::TheyJoin,
+            _ => Meeting::WeJoin,
+        },
     }
 }
 
