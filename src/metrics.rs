@@ -153,3 +153,7 @@ pub fn page() -> (String, &'static str) {
     let _ = TextEncoder::new().encode(&prometheus::gather(), &mut page);
     (String::from_utf8_lossy(&page).into_owned(), prometheus::TEXT_FORMAT)
 }
+metric!(LINK_DROPPED: IntCounterVec["reason"], "sparkmesh_link_dropped_total",
+    "Frames to other servers that were not passed on and are sent again (no link, full, no way, unreadable)");
+metric!(LINK_REPEATED: IntCounter, "sparkmesh_link_repeated_total", "Frames of other servers that came again, or too early");
+metric!(LINK_RELAYED: IntCounter, "sparkmesh_link_relayed_total", "Frames passed on from one server to another");

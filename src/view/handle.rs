@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use bytestring::ByteString;
 
-use super::{Message, Parcel, Ticket, View, Whom, now};
+use super::{Message, Parcel, Receiver, Ticket, View, Whom, now};
 use crate::model::codes::Refusal;
 use crate::model::decide::{Decision, Sender, decide};
 use crate::model::frames::{Carried, Denial, Dispatch, Fate, Hop, Recipient};
@@ -14,14 +14,6 @@ use crate::wire::native::{self, Origin};
 
 /// Frames of a stream that come before they are acknowledged without waiting for the tick.
 const MANY: u64 = 64;
-
-/// Who takes what a link brings.
-pub trait Receiver: Send + Sync {
-    /// On the thread of the link's reader; nothing here waits.
-    fn receive(&self, from: &NodeId, hop: Hop);
-    /// Nothing more has come for now.
-    fn flush(&self);
-}
 
 impl Receiver for View {
     fn receive(&self, from: &NodeId, hop: Hop) {

@@ -26,7 +26,7 @@ use crate::model::ids::{Incarnation, NodeId};
 use crate::model::placement::Placement;
 use crate::model::routes::Routes;
 use crate::model::topology::Standing;
-use crate::view::link_queue::Urgency;
+use super::Urgency;
 use crate::wire::link;
 
 /// Fates that wait for company before they are sent.
@@ -83,6 +83,11 @@ impl Mesh {
 
     pub fn own(&self) -> &NodeId {
         &self.own
+    }
+
+    /// No other server can be reached, and none is a member.
+    pub fn is_alone(&self) -> bool {
+        self.placement.load().members().len() <= 1
     }
 
     pub fn incarnation(&self) -> Incarnation {
@@ -149,7 +154,7 @@ impl Mesh {
         let former = (self.routes.swap(Arc::new(routes)), self.links.swap(links));
         let (routes, links) = (self.routes.load(), self.links.load());
         let mut lost = Vec::new();
-        for server in former.0.servers().filter(|server| **server != self.own) {
+        for server in former.0.servers().iter().filter(|server| **server != self.own) {
             if former.0.incarnation(server) != routes.incarnation(server) {
                 self.streams.reset(server);
                 lost.push(server.clone());

@@ -11,9 +11,10 @@ use std::sync::{Mutex, PoisonError};
 use bytes::Bytes;
 
 use super::mesh::Acting;
-use super::{Parcel, Share, Ticket, View, Whom, steady};
+use super::{Parcel, Share, Ticket, View, Waiter, Whom, fresh_id, steady};
 use crate::model::custody::{Counts, Outcome};
 use crate::model::decide::Sender;
+use crate::model::envelope::{Envelope, Feature};
 use crate::model::frames::{Carried, Denial, Dispatch};
 use crate::model::ids::{ClientId, EnvelopeId, Millis, NodeId, SessionId};
 use crate::model::outbox::Class;
@@ -93,8 +94,26 @@ impl Post {
 }
 
 impl View {
-    /// To the home of `session`, which is another server: what the sender's frame said, as it came.
-    pub fn to_session(&self, session: SessionId, sender: Sender, id: EnvelopeId, text: Bytes, ticket: Option<Ticket>) {
+    /// To the home of `session`, which is another server: what the sender's frame said, as it came. The envelope's id.
+    pub fn send_elsewhere(
+        &self,
+        session: SessionId,
+        sender: &Sender,
+        envelope: &Envelope,
+        text: &Bytes,
+        waiter: Option<Waiter>,
+    ) -> EnvelopeId {
+        let id = envelope.id.clone().unwrap_or_else(fresh_id);
+        let tracked = envelope.feature == Feature::Reliable || envelope.reference.is_some() || waiter.is_some();
+        let ticket = tracked.then(|| {
+            let whom = Whom::Sender(sender.node.clone());
+            Ticket::open(whom, id.clone(), envelope.reference.clone(), Some(session.clone()), waiter)
+        });
+        self.to_session(session, sender.clone(), id.clone(), text.clone(), ticket);
+        id
+    }
+
+    fn to_session(&self, session: SessionId, sender: Sender, id: EnvelopeId, text: Bytes, ticket: Option<Ticket>) {
         let what = What::Session { session, sender, id, text };
         match ticket {
             Some(ticket) => {
