@@ -15,6 +15,9 @@ use std::collections::VecDeque;
 
 use super::ids::{Incarnation, Millis};
 
+#[cfg(test)]
+mod tests;
+
 /// Without an acknowledgement for this long, what is open is sent again, in milliseconds. Doubles with each time in vain,
 /// so that a way which is slow is not filled with copies, up to [`MAX_RESEND_MS`].
 pub const RESEND_MS: u64 = 500;
