@@ -78,7 +78,9 @@ mod tests {
     struct World {
         /// `None`: dead.
         servers: Vec<Option<Server>>,
+        /// The highest so far.
         lives: Vec<u64>,
+        old_copies: u64,
         /// On disk.
         members: Vec<Members>,
         wires: BTreeMap<(usize, usize), VecDeque<Hop>>,
@@ -125,8 +127,9 @@ mod tests {
     impl World {
         fn new() -> Self {
             Self {
-                servers: (0..SERVERS).map(|server| Some(Server::new(server, 1))).collect(),
-                lives: vec![1; SERVERS],
+                servers: (0..SERVERS).map(|server| Some(Server::new(server, 1000))).collect(),
+                lives: vec![1000; SERVERS],
+            old_copies: 0,
                 members: (0..SERVERS).map(|server| Members::first(name(server))).collect(),
                 wires: BTreeMap::new(),
                 now: Millis(1_000_000),
@@ -212,7 +215,7 @@ mod tests {
 
         /// The own server has had another life that others know of.
         fn begin_again(&mut self, at: usize, record: Arc<Record>) {
-            self.lives[at] = record.incarnation.0;
+            self.lives[at] = record.incarnation.0.max(self.lives[at]);
             let delta = self.server(at).map(|server| server.own.begin(record.incarnation));
             self.flood(at, None, &Hop::Record(record));
             self.flood_delta(at, delta);
@@ -339,9 +342,15 @@ mod tests {
                 }
                 Step::Start(a, from_old_copy) => {
                     if self.servers[a].is_none() {
-                        let before = self.lives[a];
-                        self.lives[a] = if from_old_copy && before > 1 { before - 1 } else { before + 1 };
-                        self.servers[a] = Some(Server::new(a, self.lives[a]));
+                        // No two lives have the same number; but a later one may have a lower.
+                        let life = if from_old_copy {
+                            self.old_copies += 1;
+                            self.lives[a] - 5 * self.old_copies
+                        } else {
+                            self.lives[a] += 1000;
+                            self.lives[a]
+                        };
+                        self.servers[a] = Some(Server::new(a, life));
                     }
                 }
                 Step::Forget(a, b) => {
