@@ -18,6 +18,8 @@ use super::ids::{ClientId, Incarnation, NodeId};
 mod directory;
 mod own;
 mod partial;
+#[cfg(test)]
+mod tests;
 pub use directory::{Applied, Directory, Place, Took};
 pub use own::Own;
 

@@ -129,7 +129,7 @@ mod tests {
             Self {
                 servers: (0..SERVERS).map(|server| Some(Server::new(server, 1000))).collect(),
                 lives: vec![1000; SERVERS],
-            old_copies: 0,
+                old_copies: 0,
                 members: (0..SERVERS).map(|server| Members::first(name(server))).collect(),
                 wires: BTreeMap::new(),
                 now: Millis(1_000_000),

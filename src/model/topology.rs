@@ -18,6 +18,8 @@ use super::ids::{Incarnation, Millis, NodeId};
 use super::routes::Routes;
 
 mod graph;
+#[cfg(test)]
+mod tests;
 use graph::Graph;
 pub use graph::Step;
 
