@@ -16,10 +16,10 @@
 use super::ids::{ClientId, Incarnation, NodeId};
 
 mod directory;
+#[cfg(test)]
+mod laws;
 mod own;
 mod partial;
-#[cfg(test)]
-mod tests;
 pub use directory::{Applied, Directory, Place, Took};
 pub use own::Own;
 

@@ -249,7 +249,7 @@ mod tests {
                         lists.push(server.own.snapshot());
                     }
                     let asks = server.directory.is_behind(&theirs, &server.topology).then(|| server.digests());
-                    for part in lists.into_iter().flat_map(small) {
+                    for part in lists.iter().flat_map(|list| small(list)) {
                         self.send(at, from, Hop::Snapshot(Arc::new(part)));
                     }
                     if let Some(digests) = asks {
@@ -262,10 +262,8 @@ mod tests {
                         self.flood(at, Some(from), &digests);
                     }
                 }
-                Hop::Members(members) => {
-                    if self.members[at].merge(&members) == Merged::Changed {
-                        self.flood_members(at, Some(from));
-                    }
+                Hop::Members(members) if self.members[at].merge(&members) == Merged::Changed => {
+                    self.flood_members(at, Some(from));
                 }
                 _ => {}
             }
@@ -304,8 +302,8 @@ mod tests {
             }
         }
 
-        fn take(&mut self, step: Step) {
-            match step {
+        fn take(&mut self, step: &Step) {
+            match *step {
                 Step::Begin(a, b, cost) => self.begin(a, b, cost),
                 Step::End(a, b) => self.end(a, b),
                 Step::Cost(a, b, cost) => {
@@ -472,8 +470,8 @@ mod tests {
     }
 
     /// The same list in parts of two, for want of thousands of devices.
-    fn small(list: Vec<Snapshot>) -> Vec<Snapshot> {
-        let [whole] = &list[..] else { panic!("a small list is one part") };
+    fn small(list: &[Snapshot]) -> Vec<Snapshot> {
+        let [whole] = list else { panic!("a small list is one part") };
         let chunks: Vec<Vec<Attachment>> = match &whole.attachments[..] {
             [] => vec![Vec::new()],
             some => some.chunks(2).map(<[Attachment]>::to_vec).collect(),
@@ -489,7 +487,7 @@ mod tests {
         #[test]
         fn once_quiet_all_hold_the_same(steps in prop::collection::vec(step(), 0..160)) {
             let mut world = World::new();
-            steps.into_iter().for_each(|step| world.take(step));
+            steps.iter().for_each(|step| world.take(step));
             world.settle();
             world.check()?;
             for _ in 0..12 {
@@ -500,7 +498,7 @@ mod tests {
             world.check_no_ghosts()?;
             // Whoever is dead comes back, and a line is drawn through all.
             for server in 0..SERVERS {
-                world.take(Step::Start(server, false));
+                world.take(&Step::Start(server, false));
             }
             for server in 1..SERVERS {
                 world.begin(server - 1, server, 100);

@@ -19,7 +19,7 @@ use super::routes::Routes;
 
 mod graph;
 #[cfg(test)]
-mod tests;
+mod laws;
 use graph::Graph;
 pub use graph::Step;
 

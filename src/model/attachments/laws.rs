@@ -80,7 +80,7 @@ mod tests {
     #[test]
     fn a_long_list_comes_in_parts() {
         let (mut own, mut directory) = (own(), directory());
-        (0..MAX_PART * 2 + 1).for_each(|n| drop(own.attach(attachment(n, 1))));
+        (0..=MAX_PART * 2).for_each(|n| drop(own.attach(attachment(n, 1))));
         let parts = own.snapshot();
         assert_eq!(parts.iter().map(|part| part.attachments.len()).collect::<Vec<_>>(), [MAX_PART, MAX_PART, 1]);
         let (c, e) = (node("c"), node("e"));
