@@ -19,6 +19,8 @@ system_tools() {
   has openssl || missing+=(openssl)
   has node || missing+=(nodejs)
   has npm || missing+=(npm)
+  has nginx || [ -x /usr/sbin/nginx ] || missing+=(nginx)
+  compgen -G '/usr/lib/*/faketime/libfaketime.so.1' >/dev/null || missing+=(libfaketime)
   has python3 && python3 -c 'import venv, ensurepip' 2>/dev/null || missing+=(python3 python3-venv)
   [ ${#missing[@]} -eq 0 ] && return
   has apt-get || {
@@ -27,7 +29,22 @@ system_tools() {
   }
   echo "installing ${missing[*]}"
   as_root apt-get update -qq
-  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"
+  without_services as_root env DEBIAN_FRONTEND=noninteractive \
+    apt-get install -y -qq --no-install-recommends "${missing[@]}"
+}
+
+# Runs a command while packages start no services (Debian's policy-rc.d): nobody asked for an nginx on port 80.
+without_services() {
+  local policy=/usr/sbin/policy-rc.d status=0
+  [ ! -e "$policy" ] || {
+    "$@"
+    return
+  }
+  printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
+  as_root chmod 755 "$policy"
+  "$@" || status=$?
+  as_root rm -f "$policy"
+  return "$status"
 }
 
 # installed STAMP FILE COMMAND...: runs the command unless it has been run for just this file.

@@ -54,6 +54,13 @@ impl Placement {
         (!members.is_empty()).then_some(Self { hmac, members, pins })
     }
 
+    /// That of a server which has met no other.
+    pub fn alone(cluster: [u8; 32], own: NodeId) -> Self {
+        let mut key = [0; 64];
+        key[..cluster.len()].copy_from_slice(&cluster);
+        Self { hmac: Hmac::new(&key.into()), members: vec![own], pins: Vec::new() }
+    }
+
     /// The server that keeps what is durable about `id`.
     pub fn home(&self, id: &str) -> &NodeId {
         let alone = &self.members[0];

@@ -10,12 +10,22 @@ sys.path.insert(0, str(Path(__file__).parent))
 from lib.device import Device, unique  # noqa: E402
 from lib.raw import RawDevice  # noqa: E402
 from lib.server import Server  # noqa: E402
+from lib.spread import Spread, wanted  # noqa: E402
+
+# One server, or with SPARKMESH_MESH a mesh that looks like one.
+Served = Spread if wanted() else Server
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if wanted() and (mark := item.get_closest_marker("one_server")):
+            item.add_marker(pytest.mark.skip(reason=f"about one server: {mark.args[0]}"))
 
 
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory):
     """A server with default settings for all tests that need nothing special; each uses ids of its own."""
-    server = Server(tmp_path_factory.mktemp("shared")).start()
+    server = Served(tmp_path_factory.mktemp("shared")).start()
     yield server
     server.kill()
 
@@ -23,7 +33,7 @@ def shared(tmp_path_factory):
 @pytest.fixture
 def server(shared):
     assert shared.process.poll() is None, f"the shared server has ended:\n{shared.log()[-4000:]}"
-    return shared
+    return shared.turn()
 
 
 @pytest.fixture
@@ -32,7 +42,7 @@ def make_server(tmp_path):
     made = []
 
     def make(*flags, start=True, **options):
-        server = Server(tmp_path / f"server{len(made)}", *flags, **options)
+        server = Served(tmp_path / f"server{len(made)}", *flags, **options)
         made.append(server)
         return server.start() if start else server
 

@@ -68,11 +68,13 @@ class Frames:
         """All frames that were on their way to this edge before now: a config request comes back behind them."""
         self.send(type=CONFIG_REQUEST, payload={})
         before = []
-        while True:
-            frame = self.receive(within)
-            if frame.get("type") == CONFIG_RESPONSE:
-                return before
+        while (frame := self.receive(within)).get("type") != CONFIG_RESPONSE:
             before.append(frame)
+        # From other servers it comes when it comes: then quiet is the sign that all is said.
+        with contextlib.suppress(TimeoutError):
+            while self.server.quiet:
+                before.append(self.receive(self.server.quiet))
+        return before
 
     def nothing(self):
         """Demands that nothing is on its way."""
@@ -109,12 +111,14 @@ class Frames:
 def socket_url(server, node, *, path=None, offer=None, key=None, **params):
     """Where to connect, with keys; `path` skips the offer's URL, `params` set to `...` are left away."""
     key = key or server.key(node)
-    if path is None:
-        offer = offer or server.ok("GET", "/v1/connect-info", key=key)
+    if offer is not None:
         path = offer["ws_url"]
         params = {"validation_key": offer["validation_key"]} | params
+    elif path is None:
+        path, needed = server.entrance(key)
+        params = needed | params
     else:
-        path = f"ws://{server.host}:{server.port}{path}"
+        path = f"ws://{server.address_for(**params)}{path}"
     params = {"auth_key": key} | params
     query = urllib.parse.urlencode({k: v for k, v in params.items() if v is not ...})
     return f"{path}?{query}" if query else path
@@ -141,6 +145,7 @@ class Device(Frames):
             proxy=None,
         )
         self.socket = self.opened.enter_context(opening)
+        server.changed()
 
     def _send(self, text):
         self.socket.send(text)
@@ -163,6 +168,7 @@ class Device(Frames):
     def close(self):
         with contextlib.suppress(Exception):
             self.opened.close()
+            self.server.changed()
 
     def break_off(self):
         """Ends the connection without a close frame, as a lost network does."""

@@ -41,6 +41,11 @@ def frame(opcode, payload=b"", *, fin=True, rsv=0, mask=True, length=None):
     return head + key + masked.to_bytes(len(payload), "big")
 
 
+def split_address(address):
+    host, port = address.rsplit(":", 1)
+    return host, int(port)
+
+
 def open_socket(host, port, receive_buffer=None):
     plain = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     if receive_buffer:
@@ -60,11 +65,11 @@ class RawDevice(Frames):
         self.buffer = b""
         self.partial = b""
         url = url or socket_url(server, node, **params)
-        self.socket = open_socket(server.host, server.port, receive_buffer)
-        target = "/" + url.split("/", 3)[3]
+        host, target = url.removeprefix("ws://").split("/", 1)
+        self.socket = open_socket(*split_address(host), receive_buffer)
         key = base64.b64encode(os.urandom(16)).decode()
         self.socket.sendall(
-            f"GET {target} HTTP/1.1\r\nHost: {server.host}:{server.port}\r\nUpgrade: websocket\r\n"
+            f"GET /{target} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\n"
             f"Connection: Upgrade\r\nSec-WebSocket-Key: {key}\r\nSec-WebSocket-Version: 13\r\n\r\n".encode()
         )
         head = b""
@@ -75,6 +80,7 @@ class RawDevice(Frames):
         head, self.buffer = head.split(b"\r\n\r\n", 1)
         self.status = int(head.split(b" ", 2)[1])
         assert self.status == 101, head.decode()
+        server.changed()
 
     # -- writing ------------------------------------------------------------------------------------------------------
 

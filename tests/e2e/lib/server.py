@@ -83,15 +83,29 @@ class Lines:
 class Server:
     """One server. `flags` are added to those that make it loopback-only and temporary."""
 
-    def __init__(self, directory, *flags, config=None, env=None, secrets_file=None):
+    # How long a fence listens for what still comes from other servers: there are none.
+    quiet = 0.0
+
+    def __init__(
+        self,
+        directory,
+        *flags,
+        config=None,
+        env=None,
+        secrets_file=None,
+        host="127.0.0.1",
+        port=0,
+        secret=None,
+    ):
         self.directory = Path(directory)
         self.directory.mkdir(parents=True, exist_ok=True)
         self.data = self.directory / "data"
         self.secret_file = self.directory / "secrets"
-        self.secret = secrets.token_hex(32)
+        self.secret = secret or secrets.token_hex(32)
         if not self.secret_file.exists():
             self.secret_file.write_text(secrets_file or f"{self.secret}\n")
             self.secret_file.chmod(0o600)
+        self.host, self.wanted_port = host, port
         self.flags = [str(flag) for flag in flags]
         if config is not None:
             path = self.directory / "config.toml"
@@ -109,9 +123,9 @@ class Server:
             binary(),
             "serve",
             "--host-address",
-            "127.0.0.1",
+            self.host,
             "--port",
-            "0",
+            str(self.wanted_port),
             "--data-dir",
             str(self.data),
             "--secret-file",
@@ -122,6 +136,10 @@ class Server:
         ]
 
     def start(self):
+        return self.launch().ready()
+
+    def launch(self):
+        """Begins to start."""
         assert self.process is None or self.process.poll() is not None
         self.process = subprocess.Popen(
             self.command(),
@@ -134,6 +152,10 @@ class Server:
             env=clean_environment(**self.env),
         )
         self.stdout, self.stderr = Lines(self.process.stdout), Lines(self.process.stderr)
+        return self
+
+    def ready(self):
+        """Waits until it listens."""
         ready = self.stdout.wait_for(READY, START_LIMIT)
         if ready is None:
             code = self.process.poll()
@@ -160,6 +182,16 @@ class Server:
     def terminate(self):
         self.process.send_signal(signal.SIGTERM)
 
+    def pause(self):
+        """It stands still: its sockets stay open, and nothing is answered."""
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self):
+        self.process.send_signal(signal.SIGCONT)
+
+    def is_alive(self):
+        return self.process is not None and self.process.poll() is None
+
     def wait(self, limit=60):
         return self.process.wait(timeout=limit)
 
@@ -178,6 +210,24 @@ class Server:
             body["role"] = role
         body = {k: v for k, v in (body | claims).items() if v is not ...}
         return jwt.encode(body, secret or self.secret, algorithm="HS256", headers=headers)
+
+    # -- where devices come in ----------------------------------------------------------------------------------------
+
+    def entrance(self, key):
+        """The address for a new edge and what else it needs: by an offer, as any client."""
+        offer = self.ok("GET", "/v1/connect-info", key=key)
+        return offer["ws_url"], {"validation_key": offer["validation_key"]}
+
+    def address_for(self, **_):
+        """Of the server that takes an edge with these parameters."""
+        return f"{self.host}:{self.port}"
+
+    def turn(self):
+        """What the next test is given."""
+        return self
+
+    def changed(self):
+        """A device has come or gone; waits until that is known to everybody, which here it is."""
 
     # -- HTTP ---------------------------------------------------------------------------------------------------------
 
