@@ -24,12 +24,8 @@ pub(super) use proptest::prelude::any;
 
 /// An envelope as an edge sends it on.
 pub(super) fn deliver(recipients: usize, text: &str) -> Dispatch {
-    let recipient = |n| Recipient {
-        device: format!("device-{n}").parse().unwrap(),
-        number: n as u64,
-        shown: None,
-        known: Seq(0),
-    };
+    let recipient =
+        |n| Recipient { device: format!("device-{n}").parse().unwrap(), number: n as u64, shown: None, known: Seq(0) };
     let keep = Keep {
         sender: "alice".parse().unwrap(),
         id: "m-1".parse().unwrap(),
@@ -52,7 +48,12 @@ pub(super) fn deliver(recipients: usize, text: &str) -> Dispatch {
 
 /// Of every length that a number has on the wire.
 fn number() -> impl Strategy<Value = u64> {
-    prop_oneof![0u64..200, any::<u64>(), (0u32..64).prop_map(|bits| 1 << bits), (0u32..64).prop_map(|bits| (1 << bits) - 1)]
+    prop_oneof![
+        0u64..200,
+        any::<u64>(),
+        (0u32..64).prop_map(|bits| 1 << bits),
+        (0u32..64).prop_map(|bits| (1 << bits) - 1)
+    ]
 }
 
 fn seq() -> impl Strategy<Value = Seq> {
@@ -93,24 +94,25 @@ fn digest() -> impl Strategy<Value = Digest> {
 
 fn address() -> impl Strategy<Value = Address> {
     let scheme = prop_oneof![Just(Scheme::Plain), Just(Scheme::Tls)];
-    ("\\PC{0,20}", any::<u16>(), scheme, option::of("\\PC{0,9}"), option::of("\\PC{0,9}")).prop_map(
-        |(host, port, scheme, proxy_80_port, region)| Address { host, port, scheme, proxy_80_port, region },
-    )
+    ("\\PC{0,20}", any::<u16>(), scheme, option::of("\\PC{0,9}"), option::of("\\PC{0,9}"))
+        .prop_map(|(host, port, scheme, proxy_80_port, region)| Address { host, port, scheme, proxy_80_port, region })
 }
 
 fn about() -> impl Strategy<Value = About> {
-    let load =
-        (number(), number()).prop_map(|(connections, max_connections)| Load { connections, max_connections });
+    let load = (number(), number()).prop_map(|(connections, max_connections)| Load { connections, max_connections });
     let standing = prop_oneof![Just(Standing::Returning), Just(Standing::Serving), Just(Standing::Draining)];
-    (address(), load, standing, number())
-        .prop_map(|(address, load, standing, epoch)| About { address, load, standing, epoch })
+    (address(), load, standing, number()).prop_map(|(address, load, standing, epoch)| About {
+        address,
+        load,
+        standing,
+        epoch,
+    })
 }
 
 fn record() -> impl Strategy<Value = Record> {
     let link = (node(), any::<u32>()).prop_map(|(peer, cost)| LinkState { peer, cost });
-    (node(), incarnation(), number(), about(), vec(link, 0..5)).prop_map(
-        |(server, incarnation, number, about, links)| Record { server, incarnation, number, about, links },
-    )
+    (node(), incarnation(), number(), about(), vec(link, 0..5))
+        .prop_map(|(server, incarnation, number, about, links)| Record { server, incarnation, number, about, links })
 }
 
 fn members() -> impl Strategy<Value = Members> {
@@ -198,8 +200,12 @@ fn carried() -> impl Strategy<Value = Carried> {
 }
 
 fn recipient() -> impl Strategy<Value = Recipient> {
-    (node(), number(), option::of(node()), seq())
-        .prop_map(|(device, number, shown, known)| Recipient { device, number, shown, known })
+    (node(), number(), option::of(node()), seq()).prop_map(|(device, number, shown, known)| Recipient {
+        device,
+        number,
+        shown,
+        known,
+    })
 }
 
 fn outcome() -> impl Strategy<Value = Outcome> {
