@@ -159,7 +159,8 @@ impl Handler<Outcome> for Dialler {
                 target.peer = Some(peer);
                 target.complaint = None;
             }
-            Err(Failure::Fault(Fault::OwnId)) => {
+            Err(failure @ Failure::Fault(Fault::OwnId)) => {
+                metrics::LINK_FAILURES.with_label_values(&[failure.word()]).inc();
                 log::info!("{url} is this server itself: it is not dialled again");
                 target.state = State::Never;
             }
