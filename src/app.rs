@@ -18,7 +18,7 @@ use crate::config::settings::StoreKind;
 use crate::config::{Config, Permission, probe};
 use crate::edge::Site;
 use crate::home::sessions::{self, SessionHome};
-use crate::home::{Content, Home, Threads, Waker};
+use crate::home::{Content, Home, Homes, Threads, Waker};
 use crate::http::State;
 use crate::model;
 use crate::model::ids::{Epoch, Incarnation};
@@ -104,7 +104,7 @@ pub async fn serve(config: Config) -> Result<(), AppError> {
 /// Everything behind the door.
 struct Parts {
     site: Arc<Site>,
-    home: Home,
+    home: Homes,
     threads: Threads,
     push: PushHandle,
 }
@@ -112,7 +112,7 @@ struct Parts {
 impl Parts {
     fn assemble(config: &Config, identity: &ServerIdentity, store: Arc<dyn Store>) -> Result<Self, AppError> {
         let desk = Home::open(store.clone());
-        let home = desk.home();
+        let (own, home) = (desk.home(), desk.homes());
         let mesh = alone(identity);
         let view =
             Arc::new(View::new(mesh, Box::new(home.clone()), config.limits.outbox_max_bytes, identity.incarnation));
@@ -132,7 +132,7 @@ impl Parts {
         let standing = Arc::new(Standing::new(config.limits.max_connections));
         let node = Node::new(view.clone(), standing.clone(), of_node);
         let node = Node::start_in_arbiter(&Arbiter::new().handle(), move |_| node);
-        let of_home = (home.clone(), view.clone());
+        let of_home = (own, view.clone());
         let sessions =
             SessionHome::start_in_arbiter(&Arbiter::new().handle(), move |_| SessionHome::new(of_home.0, of_home.1));
         let server = identity.node.clone();
@@ -193,7 +193,7 @@ fn open_store(config: &Config) -> Result<Arc<dyn Store>, AppError> {
     }
 }
 
-fn start_push(config: &Config, home: &Home, store: Arc<dyn Store>) -> Result<PushHandle, AppError> {
+fn start_push(config: &Config, home: &Homes, store: Arc<dyn Store>) -> Result<PushHandle, AppError> {
     let mut settings = config.push.clone();
     settings.allow_private |= config.allow_private_push == Permission::Granted;
     let journal = Arc::new(home.clone());

@@ -332,14 +332,7 @@ fn answer(view: &View, reading: Reading, end: End) {
 }
 
 /// Tells the lane and the sender where an envelope for an inbox is now. Not to be called under a lane's lock.
-pub(super) fn tell(
-    view: &View,
-    device: &Arc<Device>,
-    item: &Parcel,
-    why: Why,
-    kept: Kept,
-    acquaintance: Acquaintance,
-) {
+pub(super) fn tell(view: &View, device: &Arc<Device>, item: &Parcel, why: Why, kept: Kept, acquaintance: Acquaintance) {
     view.appended(device, item.key, &item.keep, kept);
     let outcome = if kept == Kept::Nowhere { Outcome::Failed } else { Outcome::Stored };
     match kept {

@@ -158,7 +158,8 @@ impl Desk {
             std::thread::Builder::new().name("committer".into()).spawn(move || end_with(move || committer.run()))?;
         // Ends with the process: it only reads.
         std::thread::Builder::new().name("reader".into()).spawn(move || end_with(move || reader.run()))?;
-        let postman = std::thread::Builder::new().name("postman".into()).spawn(move || end_with(move || postman.run()))?;
+        let postman =
+            std::thread::Builder::new().name("postman".into()).spawn(move || end_with(move || postman.run()))?;
         Ok(Threads { committer, postman })
     }
 }
@@ -177,3 +178,6 @@ impl Journal for Home {
         self.queue.push(Command::Write { writes, done });
     }
 }
+
+#[cfg(test)]
+mod tests;

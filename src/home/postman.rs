@@ -149,4 +149,5 @@ impl Postman {
 }
 
 /// There is nothing left to send on.
-const GONE: Verdict = Verdict::Confirmed { status: Status::Dropped, counts: Counts { dropped: 1, delivered: 0, stored: 0, failed: 0 } };
+const GONE: Verdict =
+    Verdict::Confirmed { status: Status::Dropped, counts: Counts { dropped: 1, delivered: 0, stored: 0, failed: 0 } };
