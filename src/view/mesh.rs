@@ -383,6 +383,12 @@ impl Mesh {
         }
     }
 
+    /// Nothing is on its way to a server that can be reached.
+    pub(super) fn is_quiet(&self) -> bool {
+        let routes = self.routes.load();
+        routes.servers().iter().all(|server| self.streams.bytes(server) == 0)
+    }
+
     /// For the figures: bytes sent to `server` that it has not acknowledged.
     pub fn unacknowledged(&self, server: &NodeId) -> usize {
         self.streams.bytes(server)
