@@ -43,6 +43,8 @@ const BACKLOG: u32 = 4096;
 const LAST_WORDS: Duration = Duration::from_millis(600);
 /// Connections beyond the limit that are still accepted by each worker, for requests, and to say no.
 const SPARE_CONNECTIONS: usize = 4096;
+/// How often a server that goes away looks whether it may.
+const STEP: Duration = Duration::from_millis(20);
 /// How long a peer has to send the head of a request.
 const REQUEST_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -156,6 +158,10 @@ impl Parts {
         let view = &self.site.view;
         view.devices.for_each(|device| device.connections().into_iter().for_each(|edge| view.detach(device, edge)));
         self.home.flush().await;
+        // What other servers are to have of it is theirs before this one goes.
+        while !view.is_quiet() {
+            tokio::time::sleep(STEP).await;
+        }
         server.stop(false).await;
         self.push.stop().await;
         self.home.close();
