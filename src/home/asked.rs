@@ -48,17 +48,21 @@ impl Homes {
             Dispatch::PageItem { number, envelope } => self.abroad().page_item(&view.mesh, from, number, envelope),
             Dispatch::Page { number, end } => self.abroad().page(view, from, number, end),
             Dispatch::Ask { number, question } => {
-                self.remote().asked(from, number, &question, |question, reply| self.serve(question, reply));
+                self.remote().asked(from, number, &question, |question, reply| {
+                    self.serve(from, question, reply);
+                });
             }
             Dispatch::Reply { number, answer } => self.remote().replied(from, number, &answer),
             _ => log::error!("server {from} says to the home what is not for it"),
         }
     }
 
-    fn serve(&self, question: Question, reply: Reply) {
+    fn serve(&self, from: &NodeId, question: Question, reply: Reply) {
         self.here().push(match question {
             // The sessions' own.
             Question::Session(_) => return,
+            Question::HandBack => return self.debts().hand_back(from, reply),
+            Question::Copies(copies) => Command::Copies { copies, done: then(reply, |()| Some(Answer::Done)) },
             Question::Register { device, client } => {
                 let pending = then(reply, |pending| Some(Answer::Count(pending)));
                 Command::Register { device, client, pending: Some(pending) }

@@ -32,6 +32,9 @@ pub(super) struct DeviceRecord {
     pub client: Option<ClientId>,
     pub tokens: Vec<PushToken>,
     pub since: Millis,
+    /// Of the last change: of two records of a device the one with the higher stamp counts.
+    #[serde(default)]
+    pub stamp: Millis,
 }
 
 pub(super) struct Mailbox {

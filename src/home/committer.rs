@@ -8,8 +8,10 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::abroad::{self, Abroad};
+use super::Homes;
+use super::abroad;
 use super::boxes::{Boxes, DeviceRecord, lose};
+use super::copies::Owed;
 use super::profile::{Profile, Trimmed};
 use super::queue::{Asker, Command, Group, Queue, Then};
 use super::reader::{Reads, Request};
@@ -43,7 +45,7 @@ pub(super) struct Committer {
     pub sweep: Sweep,
     pub kept_house: Millis,
     pub health: Health,
-    pub abroad: Arc<Abroad>,
+    pub homes: Homes,
 }
 
 /// Whether the last commit succeeded: a disk that is full is a line in the log, not one for each group.
@@ -64,6 +66,8 @@ pub enum Content {
 pub(super) enum Answer {
     Appended(Box<Stored>),
     Done(Done),
+    /// Once those who are owed copies have them, or cannot be reached.
+    Copied(Vec<Owed>, Done),
     Held(Box<Held>),
     Away(Arc<Device>, u64),
     Trimmed(Then<Trimmed>, Trimmed),
@@ -169,6 +173,8 @@ impl Committer {
         match answer {
             Answer::Appended(stored) => self.appended(*stored, result),
             Answer::Done(done) => done(result),
+            Answer::Copied(owed, done) if result.is_ok() => self.homes.hand_out(owed, done),
+            Answer::Copied(_, done) => done(result),
             Answer::Held(held) => self.held(*held, result),
             Answer::Away(device, generation) => self.view.page(&device, generation, Vec::new(), End::Away),
             Answer::Trimmed(done, trimmed) => done(result.map(|()| trimmed)),
@@ -219,8 +225,8 @@ impl Committer {
     fn held(&self, held: Held, result: Result<(), Unavailable>) {
         let Held { number, device, item, why } = held;
         match result {
-            Ok(()) => self.abroad.held(number),
-            Err(Unavailable) => self.abroad.not_held(number),
+            Ok(()) => self.homes.abroad().held(number),
+            Err(Unavailable) => self.homes.abroad().not_held(number),
         }
         let kept = if result.is_ok() { Kept::Held } else { Kept::Nowhere };
         // Nobody here knows whether it has ever been there.

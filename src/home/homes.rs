@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 use tokio::sync::oneshot;
 
 use super::abroad::{self, Abroad};
+use super::debts::Debts;
 use super::postman::Bell;
 use super::profile::{Profile, Trimmed};
 use super::question::{Answer, Question};
@@ -36,6 +37,7 @@ struct Inner {
     view: OnceLock<Arc<View>>,
     remote: Arc<Remote>,
     abroad: Arc<Abroad>,
+    debts: Debts,
     bell: Bell,
 }
 
@@ -55,7 +57,8 @@ fn then<T: Send + 'static>() -> (Then<T>, oneshot::Receiver<Result<T, Unavailabl
 impl Homes {
     pub(super) fn new(home: Home) -> Self {
         let abroad = Arc::new(Abroad::new(home.queue.clone()));
-        Self(Arc::new(Inner { home, view: OnceLock::new(), remote: Arc::default(), abroad, bell: Bell::default() }))
+        let (view, remote, debts, bell) = (OnceLock::new(), Arc::default(), Debts::default(), Bell::default());
+        Self(Arc::new(Inner { home, view, remote, abroad, debts, bell }))
     }
 
     /// From now on other servers can be asked.
@@ -77,6 +80,10 @@ impl Homes {
 
     pub(super) fn abroad(&self) -> &Arc<Abroad> {
         &self.0.abroad
+    }
+
+    pub(super) fn debts(&self) -> &Debts {
+        &self.0.debts
     }
 
     pub(super) fn bell(&self) -> &Bell {

@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 
-use crate::model::ids::{ClientId, NodeId, Seq, SessionId};
+use crate::model::ids::{ClientId, Millis, NodeId, Seq, SessionId};
 
 fn key(sort: u8, parts: &[&str]) -> Bytes {
     let mut key = vec![sort];
@@ -61,6 +61,25 @@ pub(super) fn devices_of(client: &ClientId) -> (Bytes, Bytes) {
     (key(b'c', &[client.as_str(), ""]), key(b'c', &[client.as_str(), "\u{7f}"]))
 }
 
+/// That `server` is owed a copy of something of `ids` as of `stamp`; `sort` as in the key of the thing itself.
+pub(super) fn owed(server: &NodeId, sort: u8, ids: &[&str], stamp: Millis) -> Bytes {
+    let mut key = vec![b'o', 0];
+    key.extend_from_slice(server.as_str().as_bytes());
+    key.extend_from_slice(&[0, sort]);
+    for id in ids {
+        key.push(0);
+        key.extend_from_slice(id.as_bytes());
+    }
+    key.push(0);
+    key.extend_from_slice(&stamp.0.to_be_bytes());
+    key.into()
+}
+
+/// All that `server` is owed.
+pub(super) fn all_owed(server: &NodeId) -> (Bytes, Bytes) {
+    (key(b'o', &[server.as_str(), ""]), key(b'o', &[server.as_str(), "\u{7f}"]))
+}
+
 pub(super) fn session(session: &SessionId) -> Bytes {
     key(b's', &[session.as_str()])
 }
@@ -69,7 +88,7 @@ pub(super) fn member(session: &SessionId, node: &NodeId) -> Bytes {
     key(b'm', &[session.as_str(), node.as_str()])
 }
 
-/// All keys of one sort: `s` sessions, `m` members.
+/// All keys of one sort: `s` sessions, `m` members, `d` devices, `h` heads, `c` devices of clients.
 pub(super) fn all(sort: u8) -> (Bytes, Bytes) {
     (Bytes::from(vec![sort]), Bytes::from(vec![sort + 1]))
 }

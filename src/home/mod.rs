@@ -9,6 +9,8 @@ mod abroad;
 mod asked;
 mod boxes;
 mod committer;
+mod copies;
+mod debts;
 mod held;
 mod homes;
 mod keys;
@@ -148,7 +150,7 @@ impl Desk {
             sweep: Sweep::default(),
             kept_house: Millis(0),
             health: Health::Good,
-            abroad: self.homes.abroad().clone(),
+            homes: self.homes.clone(),
         };
         let postman = Postman { homes: self.homes.clone(), view: view.clone(), store: self.store.clone() };
         postman.restore().map_err(std::io::Error::other)?;

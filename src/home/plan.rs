@@ -1,20 +1,20 @@
 //! What each command means for the inboxes and records, and what it writes: the committer's head.
 
 use std::ops::ControlFlow;
-use std::sync::Arc;
 
-use super::boxes::{DeviceRecord, MAX_TOKENS, lose, put_json};
+use super::boxes::lose;
 use super::committer::{Answer, Committer, Held, Stored};
+use super::copies::Belonging;
 use super::keys;
 use super::profile::{Profile, Trimmed};
-use super::queue::{Asker, Command, TokenChange};
+use super::queue::{Asker, Command};
 use super::record::Record;
 use crate::metrics;
 use crate::model::custody::Outcome;
 use crate::model::ids::{ClientId, Millis, NodeId};
 use crate::model::inbox::Appended;
 use crate::model::lane::Why;
-use crate::store::{Order, StoreError, Table, Write};
+use crate::store::{Done, Order, StoreError, Table, Write};
 use crate::view::Parcel;
 use crate::wire::notice::Nobody;
 
@@ -76,12 +76,22 @@ impl Committer {
                 Ok(())
             }
             Command::Register { device, client, pending } => {
-                let count = self.register(&device, client, now, writes)?;
-                answers.extend(pending.map(|pending| Answer::Count(pending, count)));
+                let (count, owed) = self.register(&device, client, now, writes)?;
+                let then: Done = Box::new(move |result| {
+                    if let Some(pending) = pending {
+                        pending(result.map(|()| count));
+                    }
+                });
+                answers.push(Answer::Copied(owed, then));
                 Ok(())
             }
             Command::Tokens { device, change, done } => {
-                self.tokens(&device, change, now, writes)?;
+                let owed = self.tokens(&device, change, now, writes)?;
+                answers.push(Answer::Copied(owed, done));
+                Ok(())
+            }
+            Command::Copies { copies, done } => {
+                copies.into_iter().try_for_each(|copy| self.take_copy(copy, now, writes))?;
                 answers.push(Answer::Done(done));
                 Ok(())
             }
@@ -168,8 +178,9 @@ impl Committer {
         let (from, to) = keys::devices_of(client);
         let mut devices: Vec<NodeId> = Vec::new();
         let mut known = false;
-        let scanned = self.store.scan(Table::Records, &from, &to, Order::Ascending, &mut |key, _| {
-            let device = keys::last_id(key).and_then(|id| id.parse().ok());
+        let scanned = self.store.scan(Table::Records, &from, &to, Order::Ascending, &mut |key, value| {
+            let is_one = Belonging::decode(&value).is_one();
+            let device = keys::last_id(key).and_then(|id| id.parse().ok()).filter(|_| is_one);
             known |= device.is_some();
             devices.extend(device.filter(|device| !except.contains(device)));
             ControlFlow::Continue(())
@@ -188,65 +199,6 @@ impl Committer {
             }
         }
         scanned
-    }
-
-    fn register(
-        &mut self,
-        id: &NodeId,
-        client: Option<ClientId>,
-        now: Millis,
-        writes: &mut Vec<Write>,
-    ) -> Result<u64, StoreError> {
-        let mailbox = self.boxes.get(&*self.store, id, now)?;
-        let pending = mailbox.inbox.len() as u64;
-        let before = mailbox.device.as_deref();
-        if before.is_some_and(|device| device.client == client || client.is_none()) {
-            return Ok(pending);
-        }
-        if let Some(former) = before.and_then(|device| device.client.as_ref()) {
-            writes.push(Write::Delete { table: Table::Records, key: keys::device_of(former, id) });
-        }
-        if let Some(client) = &client {
-            let key = keys::device_of(client, id);
-            writes.push(Write::Put { table: Table::Records, key, value: bytes::Bytes::new() });
-        }
-        let record = DeviceRecord {
-            client,
-            tokens: before.map(|device| device.tokens.clone()).unwrap_or_default(),
-            since: before.map_or(now, |device| device.since),
-        };
-        writes.push(put_json(keys::device(id), &record));
-        mailbox.device = Some(Arc::new(record));
-        Ok(pending)
-    }
-
-    fn tokens(
-        &mut self,
-        id: &NodeId,
-        change: TokenChange,
-        now: Millis,
-        writes: &mut Vec<Write>,
-    ) -> Result<(), StoreError> {
-        let mailbox = self.boxes.get(&*self.store, id, now)?;
-        let mut record = match &mailbox.device {
-            Some(device) => DeviceRecord::clone(device),
-            None => DeviceRecord { client: None, tokens: Vec::new(), since: now },
-        };
-        let before = record.tokens.clone();
-        match change {
-            TokenChange::Add(token) => {
-                record.tokens.retain(|known| *known != token);
-                record.tokens.push(token);
-                let over = record.tokens.len().saturating_sub(MAX_TOKENS);
-                record.tokens.drain(..over);
-            }
-            TokenChange::Remove(token) => record.tokens.retain(|known| *known != token),
-        }
-        if before != record.tokens || mailbox.device.is_none() {
-            writes.push(put_json(keys::device(id), &record));
-            mailbox.device = Some(Arc::new(record));
-        }
-        Ok(())
     }
 }
 

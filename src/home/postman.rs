@@ -85,6 +85,9 @@ impl Postman {
             if !reachable.is_empty() {
                 self.homes_are_back(&reachable);
             }
+            reachable.iter().for_each(|server| self.homes.debts().look(server));
+            self.settle_debts();
+            self.return_home();
             for device in self.homes.abroad().due() {
                 if self.can_go_on(&device) {
                     self.send_on(&device);

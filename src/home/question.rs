@@ -6,6 +6,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::copies::Copy;
 use super::profile::{Profile, Trimmed};
 use super::queue::TokenChange;
 use crate::model::ids::{ClientId, NodeId, Seq};
@@ -28,6 +29,10 @@ pub(super) enum Question {
     Trim { device: NodeId, to: Seq },
     /// To the home of the inbox: how much was lost since the device was told. Answered by [`Answer::Count`].
     Tell { device: NodeId },
+    /// To the other one of home and deputy. Answered by [`Answer::Done`] when they are durable there.
+    Copies(Vec<Copy>),
+    /// By a server that has come back: whatever was changed in its stead, before this is answered with [`Answer::Done`].
+    HandBack,
 }
 
 /// What is answered. Another kind than the question asks for counts as no answer.

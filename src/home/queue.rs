@@ -12,6 +12,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
+use super::copies::Copy;
 use super::profile::{Profile, Trimmed};
 use super::reader::Request;
 use crate::metrics;
@@ -148,6 +149,11 @@ pub(super) enum Command {
         device: NodeId,
         key: Key,
     },
+    /// Of records that another server has changed.
+    Copies {
+        copies: Vec<Copy>,
+        done: Then<()>,
+    },
     Write {
         writes: Vec<Write>,
         done: Done,
@@ -168,6 +174,7 @@ impl Command {
                 };
                 SMALL + writes.iter().map(size).sum::<usize>()
             }
+            Self::Copies { copies, .. } => SMALL * (copies.len() + 1),
             _ => SMALL,
         }
     }

@@ -36,6 +36,12 @@ pub(super) type Way = Box<dyn Fn(&NodeId, &Dispatch) -> Result<(), NoWay> + Send
 pub trait Sessions: Send + Sync {
     /// `from` asks; `reply` is its answer, now or later. Called on a link's thread: must not block.
     fn asked(&self, from: &NodeId, question: Box<RawValue>, reply: Reply);
+
+    /// `to` has come back: whatever was changed here in its stead goes there, and then `done` is called. Must not block.
+    fn hand_back(&self, to: &NodeId, done: Box<dyn FnOnce() + Send>) {
+        let _ = to;
+        done();
+    }
 }
 
 /// One question of another server, to be answered once. Dropped without an answer it says that there is none.
@@ -121,6 +127,10 @@ impl Remote {
     /// Who answers for sessions; the first that is named.
     pub fn serve_sessions(&self, sessions: Arc<dyn Sessions>) {
         let _ = self.sessions.set(sessions);
+    }
+
+    pub(super) fn sessions(&self) -> Option<&Arc<dyn Sessions>> {
+        self.sessions.get()
     }
 
     fn send(&self, server: &NodeId, dispatch: &Dispatch) -> Result<(), NoWay> {
