@@ -3,6 +3,7 @@
 //! Owns the inbox service (a queue, one committer thread, one reader thread) and the session actor. The data path reaches
 //! it through [`crate::view::Inboxes`]; everybody else through [`Home`]. Nothing here blocks its caller.
 
+mod blank;
 mod boxes;
 mod committer;
 mod keys;
@@ -19,6 +20,7 @@ use std::thread::JoinHandle;
 
 use tokio::sync::oneshot;
 
+pub use blank::is_blank;
 pub use boxes::MAX_TOKENS;
 pub use committer::{Content, Waker};
 pub use profile::{Profile, Trimmed};

@@ -5,7 +5,6 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
@@ -68,8 +67,9 @@ impl Handler<Drain> for Node {
         if self.drain.is_some() {
             return;
         }
-        self.standing.draining.store(true, Ordering::Relaxed);
-        self.standing.leaving.notify_one();
+        self.standing.drain();
+        // Nobody is sent here any more, by whatever server.
+        self.announce_about(ctx);
         let mut waiting = VecDeque::new();
         self.view.devices.for_each(|device| {
             if device.is_attached() {
