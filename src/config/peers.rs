@@ -34,6 +34,12 @@ pub struct LinkSettings {
     pub without_certificate: Permission,
 }
 
+impl LinkSettings {
+    pub fn demands_certificate(&self) -> bool {
+        self.without_certificate == Permission::Refused
+    }
+}
+
 /// Where a server is dialled.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

@@ -82,6 +82,8 @@ async fn meet(links: Arc<Links>, mut connection: Connection, from: String) {
     match (&failure, greeting.peer()) {
         // Somebody who looks at the port, or whose link another one has overtaken.
         (Failure::Broken(_) | Failure::Timeout, None) => log::debug!("no link with {from}: {failure}"),
+        // The side of this server that dials says so.
+        (_, Some(peer)) if *peer == links.own => log::debug!("this server has dialled itself"),
         (failure, None) => links.complain(&from, failure),
         (failure, Some(peer)) => links.complain(&format!("{from} ({peer})"), failure),
     }

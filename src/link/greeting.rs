@@ -181,7 +181,8 @@ impl Greeting {
         }
         let (nonce, id) = word.split_first_chunk::<32>().ok_or(Fault::Malformed)?;
         let peer: NodeId = std::str::from_utf8(id).ok().and_then(|id| id.parse().ok()).ok_or(Fault::Malformed)?;
-        if peer == self.own {
+        // The acceptor tells its name all the same, so that the dialler learns that it has dialled itself.
+        if peer == self.own && self.speaker == Speaker::Dialler {
             return Err(Fault::OwnId);
         }
         if let Some(expected) = self.wanted.take_if(|wanted| *wanted != peer) {
@@ -216,6 +217,9 @@ impl Greeting {
 
     fn hear_proof(&mut self, proof: &[u8]) -> Result<Step, Fault> {
         let meeting = self.meeting.as_ref().ok_or(Fault::Malformed)?;
+        if meeting.dialler == meeting.acceptor {
+            return Err(Fault::OwnId);
+        }
         let which = self.keys.check(proof, self.other(), meeting).ok_or(Fault::Secret)?;
         match self.speaker {
             // It must be the one that we have proved.

@@ -124,7 +124,10 @@ fn what_a_server_says_cannot_be_said_back_to_it() {
     let (mut victim, hello) = Greeting::dial(keys(SECRET), id("v"), None, [1; 32]);
     assert_eq!(hear(&mut victim, &hello), Err(Fault::OwnId));
     let mut door = Greeting::accept(keys(SECRET), id("v"), [2; 32]);
-    assert_eq!(hear(&mut door, &hello), Err(Fault::OwnId));
+    let answer = said(hear(&mut door, &hello));
+    assert_eq!(Greeting::dial(keys(SECRET), id("v"), None, [3; 32]).0.hear(&answer[PREFIX..]), Err(Fault::OwnId));
+    let proof = door.keys.prove(door.which, Speaker::Dialler, door.meeting.as_ref().unwrap());
+    assert_eq!(hear(&mut door, &word_of(PROOF, &[&proof])), Err(Fault::OwnId), "even if it were proved");
     // With another name, the proof comes back with the wrong role.
     let (mut victim, _) = Greeting::dial(keys(SECRET), id("v"), None, [1; 32]);
     let proof = said(hear(&mut victim, &super::hello(&id("x"), &[1; 32])));
