@@ -31,7 +31,8 @@ fn announce() {
     ] {
         LazyLock::force(gauge);
     }
-    for counter in [&CONNECTIONS_TOTAL, &NOTICES_DROPPED, &STORE_FAILURES, &STORE_MOVED_ASIDE, &TOPOLOGY_RECOMPUTATIONS] {
+    for counter in [&CONNECTIONS_TOTAL, &NOTICES_DROPPED, &STORE_FAILURES, &STORE_MOVED_ASIDE, &TOPOLOGY_RECOMPUTATIONS]
+    {
         LazyLock::force(counter);
     }
     for family in [

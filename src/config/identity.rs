@@ -192,10 +192,8 @@ impl DataDir {
     pub fn keep_members(&self, cluster: ClusterId, members: &Members) -> Result<(), IdentityError> {
         let cluster_id = hex::encode(cluster.0);
         let kept = Kept { cluster_id: cluster_id.clone(), members };
-        let text = serde_json::to_string(&kept).map_err(|error| IdentityError::Io {
-            path: self.path.join(MEMBERS),
-            source: error.into(),
-        })?;
+        let text = serde_json::to_string(&kept)
+            .map_err(|error| IdentityError::Io { path: self.path.join(MEMBERS), source: error.into() })?;
         self.write(MEMBERS, &text)?;
         if self.read(CLUSTER_ID)?.as_ref() != Some(&cluster_id) {
             self.write(CLUSTER_ID, &cluster_id)?;

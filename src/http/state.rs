@@ -10,6 +10,7 @@ use crate::auth::validation::ValidationKeys;
 use crate::config::Config;
 use crate::config::identity::ServerIdentity;
 use crate::edge::Site;
+use crate::model::topology::{Address, Scheme};
 use crate::push::PushHandle;
 
 /// See the module's header.
@@ -56,6 +57,17 @@ impl State {
     pub fn url(&self) -> String {
         let scheme = if self.config.tls.is_some() { "https" } else { "http" };
         format!("{scheme}://{}", self.config.authority(self.bound_port()))
+    }
+
+    /// Where clients and other servers reach this one.
+    pub fn address(&self) -> Address {
+        Address {
+            host: self.config.host_address.clone(),
+            port: self.port(),
+            scheme: if self.config.tls.is_some() { Scheme::Tls } else { Scheme::Plain },
+            proxy_80_port: self.config.proxy_80_port.clone(),
+            region: self.config.region.clone(),
+        }
     }
 
     /// The port that clients are told: the one configured, or, where that is 0, the one bound.

@@ -12,7 +12,7 @@ use super::neighbours::Digests;
 use crate::link::Heard;
 use crate::model::attachments::{Applied, Attachment, Delta, Digest, Snapshot, Took};
 use crate::model::frames::Hop;
-use crate::model::ids::{Incarnation, Millis, NodeId};
+use crate::model::ids::{Millis, NodeId};
 use crate::model::topology::{Accepted, Record};
 use crate::view::steady;
 
@@ -97,13 +97,8 @@ impl Node {
         self.find_other_ways(&lost);
     }
 
-    /// A list counts for the life that the server's record tells of.
-    fn is_current(&self, server: &NodeId, incarnation: Incarnation) -> bool {
-        self.topology.get(server).is_some_and(|record| record.incarnation == incarnation)
-    }
-
     fn heard_delta(&mut self, from: &NodeId, delta: &Arc<Delta>) {
-        if !self.is_current(&delta.server, delta.incarnation) {
+        if !self.topology.is_current(&delta.server, delta.incarnation) {
             return;
         }
         // Asked before it is applied, for whoever comes or goes.
@@ -119,7 +114,7 @@ impl Node {
     }
 
     fn heard_snapshot(&mut self, from: &NodeId, part: &Arc<Snapshot>) {
-        if !self.is_current(&part.server, part.incarnation) {
+        if !self.topology.is_current(&part.server, part.incarnation) {
             return;
         }
         match self.directory.apply_snapshot(from, Snapshot::clone(part)) {
@@ -145,10 +140,7 @@ impl Node {
         }
         let own = self.own.is_news(theirs).then(|| self.server.clone());
         let owed = own.into_iter().chain(self.directory.behind(theirs)).collect();
-        // Of what would not be taken nothing is lacking.
-        let current = theirs.iter().filter(|digest| self.is_current(&digest.server, digest.incarnation));
-        let current: Vec<Digest> = current.cloned().collect();
-        if self.directory.is_behind(&current) {
+        if self.directory.is_behind(theirs, &self.topology) {
             self.owe_digests(from);
         }
         if let Some(neighbour) = self.neighbours.get_mut(from) {
@@ -243,7 +235,10 @@ impl Node {
 
     /// Whether this server knows of its mesh what a neighbour could tell it.
     pub(super) fn acquainted(&self) {
-        if self.exchanged && !self.view.mesh.routes().servers().is_empty() && !self.directory.lacks(&self.view.mesh.routes()) {
+        if self.exchanged
+            && !self.view.mesh.routes().servers().is_empty()
+            && !self.directory.lacks(&self.view.mesh.routes())
+        {
             self.standing.acquaint();
         }
     }

@@ -159,9 +159,10 @@ impl Node {
                 let _ = members.admit(&self.server);
                 Ok(Membership { cluster: theirs.cluster.into(), members })
             }
-            Meeting::Refused if own.regard == Regard::Forgotten => {
-                Err(Refusal::new(Code::Forbidden, format!("server {} has been forgotten: give it a new data directory and id", theirs.node)))
-            }
+            Meeting::Refused if own.regard == Regard::Forgotten => Err(Refusal::new(
+                Code::Forbidden,
+                format!("server {} has been forgotten: give it a new data directory and id", theirs.node),
+            )),
             Meeting::Refused if other.regard == Regard::Forgotten => Err(Refusal::new(
                 Code::Forbidden,
                 format!("server {} has been forgotten: give it a new data directory and id", self.server),

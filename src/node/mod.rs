@@ -109,8 +109,7 @@ impl Node {
         let members = identity.members.current().cloned();
         let placement = Placement::new(*identity.cluster.bytes(), members, pins);
         // A server that has been forgotten, and knows no other, is home to what it has.
-        let placement =
-            placement.unwrap_or_else(|| Placement::alone(*identity.cluster.bytes(), identity.node.clone()));
+        let placement = placement.unwrap_or_else(|| Placement::alone(*identity.cluster.bytes(), identity.node.clone()));
         let incarnation = Incarnation(identity.incarnation);
         Mesh::new(identity.node.clone(), incarnation, lone(identity).routes(), placement)
     }

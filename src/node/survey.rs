@@ -67,8 +67,7 @@ impl Handler<Survey> for Node {
     type Result = MessageResult<Survey>;
 
     fn handle(&mut self, survey: Survey, _: &mut Self::Context) -> Self::Result {
-        let path =
-            survey.path.as_ref().and_then(|(from, to)| self.topology.path(from, to, &survey.without));
+        let path = survey.path.as_ref().and_then(|(from, to)| self.topology.path(from, to, &survey.without));
         let known = self.topology.records().map(|record| self.seen(record));
         let departed = self.members.current().filter(|member| self.topology.get(member).is_none());
         let departed = departed.map(|member| ServerSeen {
@@ -115,11 +114,7 @@ impl Node {
         };
         ServerSeen {
             server: server.clone(),
-            said: Some(Said {
-                incarnation: record.incarnation,
-                about,
-                links: record.links.iter().map(link).collect(),
-            }),
+            said: Some(Said { incarnation: record.incarnation, about, links: record.links.iter().map(link).collect() }),
             cost: routes.cost(server),
             via: routes.next(server).cloned(),
             attachments,

@@ -185,7 +185,8 @@ impl View {
                     None => self.detach(device, connection),
                 }
             }
-            Effect::Forward { .. } | Effect::Wake(_) | Effect::Append(..) | Effect::Remove(_) | Effect::Read { .. } => {}
+            Effect::Forward { .. } | Effect::Wake(_) | Effect::Append(..) | Effect::Remove(_) | Effect::Read { .. } => {
+            }
         }
     }
 

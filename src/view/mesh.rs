@@ -21,13 +21,13 @@ use bytes::Bytes;
 use self::incoming::Origins;
 use self::outgoing::Streams;
 use super::LinkQueue;
+use super::Urgency;
 use crate::metrics;
 use crate::model::frames::{Carry, Dispatch, Fate, Hop, MAX_HOPS, Stop};
 use crate::model::ids::{Incarnation, NodeId};
 use crate::model::placement::Placement;
 use crate::model::routes::Routes;
 use crate::model::topology::Standing;
-use super::Urgency;
 use crate::wire::link;
 
 /// Fates that wait for company before they are sent.
@@ -193,7 +193,9 @@ impl Mesh {
     /// When no way leads there, or too much is on its way; nothing is kept then.
     pub fn send(&self, server: &NodeId, dispatch: &Dispatch) -> Result<(), NoWay> {
         let (head, body) = link::head_of(dispatch);
-        self.send_to_all(vec![(server.clone(), head)], &body, weight(dispatch)).pop().map_or(Ok(()), |(_, why)| Err(why))
+        self.send_to_all(vec![(server.clone(), head)], &body, weight(dispatch))
+            .pop()
+            .map_or(Ok(()), |(_, why)| Err(why))
     }
 
     /// One body to several servers, each with a head of its own: every link carries the body once. Returns those that it

@@ -11,11 +11,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use arc_swap::ArcSwap;
 
+use super::View;
+use super::mesh::Acting;
 use crate::model::decide::{Known, Sessions};
 use crate::model::ids::{NodeId, SessionId};
 use crate::model::session::Session;
-use super::View;
-use super::mesh::Acting;
 
 const SHARDS: usize = 64;
 
