@@ -23,7 +23,7 @@ use crate::http::State;
 use crate::link::{self, Dialler, Host, Links};
 use crate::model::ids::Epoch;
 use crate::model::inbox::Limits;
-use crate::node::{Company, DialBy, Drain, Drained, Listening, Node, Setup, Standing};
+use crate::node::{Company, DialBy, Drain, Drained, Listening, Node, Offers, Setup, Standing};
 use crate::push::{PushError, PushHandle, PushQueue};
 use crate::store::memory::MemoryStore;
 use crate::store::sled::SledStore;
@@ -41,6 +41,8 @@ const BACKLOG: u32 = 4096;
 const LAST_WORDS: Duration = Duration::from_millis(600);
 /// Connections beyond the limit that are still accepted by each worker, for requests, and to say no.
 const SPARE_CONNECTIONS: usize = 4096;
+/// How often a server that goes away looks whether it may.
+const STEP: Duration = Duration::from_millis(20);
 /// How long a peer has to send the head of a request.
 const REQUEST_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -83,6 +85,8 @@ pub async fn serve(config: Config) -> Result<(), AppError> {
     let server = listen(&state, &links)?;
     // Others may dial it from now on, and it them.
     parts.site.node.do_send(Listening(state.address()));
+    let of_offers = state.clone();
+    parts.site.node.do_send(Offers(Box::new(move |device| of_offers.offer_elsewhere(device))));
     let dialler = Dialler::begin(&links, state.config.links.plan, state.config.links.peers.clone());
     parts.site.node.do_send(DialBy(dialler.recipient()));
     // Only now are there devices that could be reached.
@@ -187,6 +191,10 @@ impl Parts {
         let view = &self.site.view;
         view.devices.for_each(|device| device.connections().into_iter().for_each(|edge| view.detach(device, edge)));
         self.home.flush().await;
+        // What other servers are to have of it is theirs before this one goes.
+        while !view.is_quiet() {
+            tokio::time::sleep(STEP).await;
+        }
         server.stop(false).await;
         self.push.stop().await;
         self.home.close();

@@ -8,6 +8,7 @@ mod admin;
 mod authenticate;
 mod body;
 mod browsers;
+mod choice;
 mod connect;
 mod dev;
 mod error;

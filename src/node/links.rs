@@ -69,6 +69,7 @@ impl Handler<LinkDown> for Node {
         }
         log::info!("no longer linked with {}", down.peer);
         self.neighbours.remove(&down.peer);
+        self.standing.set_clock(&down.peer, None);
         self.directory.abandon(&down.peer);
         self.announce_links();
         self.publish(ctx);
@@ -82,6 +83,7 @@ impl Handler<Measured> for Node {
         let Some(neighbour) = self.neighbours.over(&measured.peer, measured.id) else { return };
         neighbour.cost = Some(measured.rtt_us);
         neighbour.clock_offset_ms = measured.clock_offset_ms;
+        self.standing.set_clock(&measured.peer, Some(measured.clock_offset_ms));
         metrics::LINK_CLOCK_OFFSET.with_label_values(&[measured.peer.as_str()]).set(measured.clock_offset_ms);
         if self.announce_links() {
             self.publish_soon(ctx);

@@ -15,6 +15,7 @@ mod membership;
 mod neighbours;
 mod presence;
 mod publish;
+mod regions;
 mod standing;
 mod survey;
 
@@ -25,8 +26,9 @@ use std::time::Duration;
 use actix::prelude::*;
 
 use self::neighbours::Neighbours;
-pub use drain::{Drain, Drained};
+pub use drain::{Drain, Drained, Offers};
 pub use membership::Forget;
+pub use regions::Distances;
 pub use standing::{Company, Standing};
 pub use survey::{LinkSeen, Said, ServerSeen, Survey, Surveyed};
 
@@ -71,6 +73,7 @@ pub struct Node {
     standing: Arc<Standing>,
     next: u64,
     drain: Option<drain::Plan>,
+    offers: Option<Offers>,
     push: PushHandle,
     /// Whose device each attached one is: that of its newest key.
     clients: HashMap<NodeId, ClientId>,
@@ -128,6 +131,7 @@ impl Node {
             standing,
             next: 1,
             drain: None,
+            offers: None,
             push,
             clients: HashMap::new(),
             dir,

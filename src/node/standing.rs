@@ -1,12 +1,15 @@
 //! How full the server is, whether it goes away, and whether it has met its mesh: for everybody to read.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
 use crate::metrics;
 use crate::model::codes::{Code, Refusal};
+use crate::model::ids::{Millis, NodeId};
 
 /// A server that finds no peer for this long takes work all the same.
 const LONELY: Duration = Duration::from_secs(5);
@@ -27,6 +30,8 @@ pub struct Standing {
     leaving: Notify,
     began: Instant,
     acquainted: AtomicBool,
+    /// How far the clocks of the servers that this one is linked with are ahead of ours, in milliseconds.
+    clocks: RwLock<HashMap<NodeId, i64>>,
 }
 
 impl Standing {
@@ -39,6 +44,7 @@ impl Standing {
             leaving: Notify::new(),
             began: Instant::now(),
             acquainted: AtomicBool::new(company == Company::None),
+            clocks: RwLock::default(),
         }
     }
 
@@ -68,6 +74,12 @@ impl Standing {
         self.leaving.notified().await;
     }
 
+    /// What the clock of `server` says when ours says `now`, as far as that has been measured.
+    pub fn clock_of(&self, server: &NodeId, now: Millis) -> Millis {
+        let ahead = self.clocks.read().unwrap_or_else(PoisonError::into_inner).get(server).copied().unwrap_or_default();
+        Millis(now.0.saturating_add_signed(ahead))
+    }
+
     /// Why a newcomer is not taken, if it is not.
     pub fn refusal(&self) -> Option<Refusal> {
         if self.is_draining() {
@@ -92,6 +104,15 @@ impl Standing {
     pub(super) fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
         self.leaving.notify_one();
+    }
+
+    /// `None`: nothing is measured any more.
+    pub(super) fn set_clock(&self, server: &NodeId, ahead_ms: Option<i64>) {
+        let mut clocks = self.clocks.write().unwrap_or_else(PoisonError::into_inner);
+        match ahead_ms {
+            Some(ahead) => drop(clocks.insert(server.clone(), ahead)),
+            None => drop(clocks.remove(server)),
+        }
     }
 
     pub(super) fn acquaint(&self) {
