@@ -4,12 +4,13 @@
 //! that by our list of members has its home at a third server is asked there on behalf of who asked us.
 
 use super::Homes;
+use super::copies::Copy;
 use super::question::{Answer, Question, WirePage};
 use super::queue::{Asker, Command, Then};
 use super::reader::{Request, Whom};
 use super::remote::Reply;
 use crate::model::frames::Dispatch;
-use crate::model::ids::NodeId;
+use crate::model::ids::{ClientId, NodeId};
 use crate::view::{Parcel, parcel};
 
 /// Answers with what `words` makes of it.
@@ -58,30 +59,64 @@ impl Homes {
     }
 
     fn serve(&self, from: &NodeId, question: Question, reply: Reply) {
-        self.here().push(match question {
+        let (device, command) = match question {
             // The sessions' own.
             Question::Session(_) => return,
             Question::HandBack => return self.debts().hand_back(from, reply),
-            Question::Copies(copies) => Command::Copies { copies, done: then(reply, |()| Some(Answer::Done)) },
+            Question::HaveAll => return reply.answer(&Answer::Count(u64::from(self.placed().includes(from)))),
+            Question::Give { device } => {
+                let done = then(reply, |_| Some(Answer::Done));
+                return self.ship(&device, from.clone(), done);
+            }
+            Question::GiveClient { client } => return self.give_client(client, from.clone(), reply),
+            Question::Copies(copies) => {
+                let done = then(reply, |()| Some(Answer::Done));
+                return self.here().push(Command::Copies { copies, done });
+            }
+            Question::Part(part) => {
+                let done = then(reply, |()| Some(Answer::Done));
+                return self.here().push(Command::Adopt { part, done });
+            }
             Question::Register { device, client } => {
                 let pending = then(reply, |pending| Some(Answer::Count(pending)));
-                Command::Register { device, client, pending: Some(pending) }
+                (device.clone(), Command::Register { device, client, pending: Some(pending) })
             }
             Question::Tokens { device, change } => {
-                Command::Tokens { device, change, done: then(reply, |()| Some(Answer::Done)) }
+                let done = then(reply, |()| Some(Answer::Done));
+                (device.clone(), Command::Tokens { device, change, done })
             }
             Question::Profile { device } => {
-                Command::Profile { device, answer: then(reply, |profile| Some(Answer::Profile(profile))) }
+                let answer = then(reply, |profile| Some(Answer::Profile(profile)));
+                (device.clone(), Command::Profile { device, answer })
             }
             Question::Fetch { device, fetch } => {
                 let answer = then(reply, |page| WirePage::of(&page).map(Answer::Page));
-                Command::Read(Request::Fetch { device, fetch: fetch.into(), answer })
+                (device.clone(), Command::Read(Request::Fetch { device, fetch: fetch.into(), answer }))
             }
             Question::Trim { device, to } => {
                 let done = then(reply, |trimmed| Some(Answer::Trimmed(trimmed)));
-                Command::Trim { device, to, done: Some(done) }
+                (device.clone(), Command::Trim { device, to, done: Some(done) })
             }
-            Question::Tell { device } => Command::Tell { device, news: then(reply, |lost| Some(Answer::Count(lost))) },
+            Question::Tell { device } => {
+                let news = then(reply, |lost| Some(Answer::Count(lost)));
+                (device.clone(), Command::Tell { device, news })
+            }
+        };
+        self.push_device(&device, command);
+    }
+
+    /// What is known here of a client's devices goes to its new home.
+    fn give_client(&self, client: ClientId, to: NodeId, reply: Reply) {
+        let homes = self.clone();
+        let send: Then<Vec<Copy>> = Box::new(move |copies| {
+            let Ok(copies) = copies else { return };
+            let done = move |result| {
+                if matches!(result, Ok(Answer::Done)) {
+                    reply.answer(&Answer::Done);
+                }
+            };
+            homes.remote().ask_then(&to, &Question::Copies(copies), Box::new(done));
         });
+        self.here().push(Command::Read(Request::Client { client, then: send }));
     }
 }

@@ -58,7 +58,8 @@ impl Mailbox {
     fn head_write(&mut self, id: &NodeId) -> Option<Write> {
         let head = self.inbox.head();
         let implied = self.inbox.last().map(Seq::next) == Some(head.next);
-        let stale = (head.dropped, head.told) != (self.persisted.dropped, self.persisted.told)
+        let stale = (head.dropped, head.told, head.moved)
+            != (self.persisted.dropped, self.persisted.told, self.persisted.moved)
             || (!implied && head.next != self.persisted.next);
         stale.then(|| {
             self.persisted = head;
@@ -80,6 +81,8 @@ pub(super) struct Boxes {
     entries: usize,
     /// Of the group at hand.
     touched: HashSet<NodeId>,
+    /// Those that the group at hand has removed.
+    gone: Vec<NodeId>,
 }
 
 impl Boxes {
@@ -125,9 +128,18 @@ impl Boxes {
         }
     }
 
+    /// The group removes all there is of this one.
+    pub(super) fn remove(&mut self, id: &NodeId) {
+        self.gone.push(id.clone());
+    }
+
     /// The group is durable.
     pub(super) fn committed(&mut self, now: Millis) {
         self.touched.clear();
+        let gone = std::mem::take(&mut self.gone);
+        if !gone.is_empty() {
+            self.forget(|id, _| gone.contains(id));
+        }
         if self.entries > MAX_ENTRIES || self.by_device.len() > MAX_BOXES {
             if !self.by_device.values().any(|mailbox| mailbox.is_idle(now)) {
                 return self.forget(|_, _| true);
@@ -144,6 +156,7 @@ impl Boxes {
 
     /// The group failed: what is in memory may not be what is on disk.
     pub(super) fn failed(&mut self) {
+        self.gone.clear();
         let touched = std::mem::take(&mut self.touched);
         self.forget(|id, _| touched.contains(id.as_str()));
     }

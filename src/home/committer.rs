@@ -68,6 +68,8 @@ pub(super) enum Answer {
     Done(Done),
     /// Once those who are owed copies have them, or cannot be reached.
     Copied(Vec<Owed>, Done),
+    /// The first place where something was put.
+    Adopted(NodeId, Option<Seq>, Then<()>),
     Held(Box<Held>),
     Away(Arc<Device>, u64),
     Trimmed(Then<Trimmed>, Trimmed),
@@ -175,6 +177,12 @@ impl Committer {
             Answer::Done(done) => done(result),
             Answer::Copied(owed, done) if result.is_ok() => self.homes.hand_out(owed, done),
             Answer::Copied(_, done) => done(result),
+            Answer::Adopted(device, first, done) => {
+                done(result);
+                if let Some(seq) = first.filter(|_| result.is_ok()) {
+                    self.tell_attached(&Asker::Server { server: self.view.mesh.own().clone(), number: 0, device }, seq);
+                }
+            }
             Answer::Held(held) => self.held(*held, result),
             Answer::Away(device, generation) => self.view.page(&device, generation, Vec::new(), End::Away),
             Answer::Trimmed(done, trimmed) => done(result.map(|()| trimmed)),

@@ -88,7 +88,7 @@ impl Owed {
 
 impl Committer {
     /// The servers other than this one that keep the small records of `id`; and whether this one does.
-    fn keepers(&self, id: &str) -> (Vec<NodeId>, bool) {
+    pub(super) fn keepers(&self, id: &str) -> (Vec<NodeId>, bool) {
         let mesh = &self.view.mesh;
         if mesh.is_alone() {
             return (Vec::new(), true);

@@ -8,7 +8,9 @@ use std::sync::{Arc, OnceLock};
 use tokio::sync::oneshot;
 
 use super::abroad::{self, Abroad};
+use super::arrivals::{Arrivals, Subject};
 use super::debts::Debts;
+use super::mover::Placed;
 use super::postman::Bell;
 use super::profile::{Profile, Trimmed};
 use super::question::{Answer, Question};
@@ -38,6 +40,8 @@ struct Inner {
     remote: Arc<Remote>,
     abroad: Arc<Abroad>,
     debts: Debts,
+    arrivals: Arrivals,
+    placed: Placed,
     bell: Bell,
 }
 
@@ -57,8 +61,16 @@ fn then<T: Send + 'static>() -> (Then<T>, oneshot::Receiver<Result<T, Unavailabl
 impl Homes {
     pub(super) fn new(home: Home) -> Self {
         let abroad = Arc::new(Abroad::new(home.queue.clone()));
-        let (view, remote, debts, bell) = (OnceLock::new(), Arc::default(), Debts::default(), Bell::default());
-        Self(Arc::new(Inner { home, view, remote, abroad, debts, bell }))
+        Self(Arc::new(Inner {
+            home,
+            view: OnceLock::new(),
+            remote: Arc::default(),
+            abroad,
+            debts: Debts::default(),
+            arrivals: Arrivals::default(),
+            placed: Placed::default(),
+            bell: Bell::default(),
+        }))
     }
 
     /// From now on other servers can be asked.
@@ -84,6 +96,14 @@ impl Homes {
 
     pub(super) fn debts(&self) -> &Debts {
         &self.0.debts
+    }
+
+    pub(super) fn arrivals(&self) -> &Arrivals {
+        &self.0.arrivals
+    }
+
+    pub(super) fn placed(&self) -> &Placed {
+        &self.0.placed
     }
 
     pub(super) fn bell(&self) -> &Bell {
@@ -161,7 +181,7 @@ impl Homes {
             None => {}
         }
         let (pending, answer) = then();
-        self.0.home.push(Command::Register { device, client, pending: Some(pending) });
+        self.push_device(&device.clone(), Command::Register { device, client, pending: Some(pending) });
         answer.await.unwrap_or(Err(Unavailable))
     }
 
@@ -173,7 +193,7 @@ impl Homes {
             None => {}
         }
         let (done, answer) = then();
-        self.0.home.push(Command::Tokens { device, change, done });
+        self.push_device(&device.clone(), Command::Tokens { device, change, done });
         answer.await.unwrap_or(Err(Unavailable))
     }
 
@@ -181,7 +201,9 @@ impl Homes {
     pub fn remove_token(&self, device: NodeId, token: PushToken) {
         let change = TokenChange::Remove(token);
         match self.of_record(device.as_str()) {
-            Ok(Who::Here) => self.0.home.push(Command::Tokens { device, change, done: Box::new(|_| {}) }),
+            Ok(Who::Here) => {
+                self.push_device(&device.clone(), Command::Tokens { device, change, done: Box::new(|_| {}) })
+            }
             Ok(Who::There(server)) => {
                 // A dead token that stays is found dead again.
                 let question = Question::Tokens { device, change };
@@ -199,7 +221,7 @@ impl Homes {
             None => {}
         }
         let (answer, page) = then();
-        self.0.home.push(Command::Read(Request::Fetch { device, fetch, answer }));
+        self.push_device(&device.clone(), Command::Read(Request::Fetch { device, fetch, answer }));
         page.await.unwrap_or(Err(Unavailable))
     }
 
@@ -212,7 +234,7 @@ impl Homes {
             None => {}
         }
         let (done, answer) = then();
-        self.0.home.push(Command::Trim { device, to, done: Some(done) });
+        self.push_device(&device.clone(), Command::Trim { device, to, done: Some(done) });
         answer.await.unwrap_or(Err(Unavailable))
     }
 
@@ -225,7 +247,7 @@ impl Homes {
             None => {}
         }
         let (answer, profile) = then();
-        self.0.home.push(Command::Profile { device, answer });
+        self.push_device(&device.clone(), Command::Profile { device, answer });
         profile.await.unwrap_or(Err(Unavailable))
     }
 
@@ -238,7 +260,7 @@ impl Homes {
             Ok(Some(_)) | Err(Unavailable) => return 0,
         }
         let (news, answer) = then();
-        self.0.home.push(Command::Tell { device, news });
+        self.push_device(&device.clone(), Command::Tell { device, news });
         answer.await.unwrap_or(Ok(0)).unwrap_or(0)
     }
 
@@ -258,6 +280,11 @@ impl Homes {
         self.0.home.close();
     }
 
+    /// To this server's own home, which may still have to fetch what there is of `device`.
+    pub(super) fn push_device(&self, device: &NodeId, command: Command) {
+        self.push_about(|| Subject::Device(device.clone()), command);
+    }
+
     /// What is to be done with an inbox, without an answer.
     pub(super) fn errand(&self, device: &NodeId, errand: Errand) {
         let (Who::There(home), Some(view)) = (self.of_inbox(device), self.view()) else {
@@ -268,11 +295,15 @@ impl Homes {
     }
 
     pub(super) fn errand_here(&self, device: NodeId, errand: Errand) {
-        self.0.home.push(match errand {
-            Errand::Remove(seq) => Command::Remove { device, seq },
-            Errand::Trim(to) => Command::Trim { device, to, done: None },
-            Errand::Acknowledge(key) => Command::Acknowledge { device, key },
-        });
+        let id = device.clone();
+        self.push_device(
+            &id,
+            match errand {
+                Errand::Remove(seq) => Command::Remove { device, seq },
+                Errand::Trim(to) => Command::Trim { device, to, done: None },
+                Errand::Acknowledge(key) => Command::Acknowledge { device, key },
+            },
+        );
     }
 
     /// For a lane of this server, or another server.
@@ -280,7 +311,13 @@ impl Homes {
         let home = match (self.of_inbox(asker.device()), self.view()) {
             // Who asks me holds me for the home, and I hold it for that: the lists of members are about to become equal.
             (Who::There(home), Some(view)) if Some(&home) != from => (home, view),
-            _ => return self.0.home.push(Command::Append { asker, item, why }),
+            (who, _) => {
+                if matches!(who, Who::There(_)) {
+                    self.0.placed.stray();
+                }
+                let id = asker.device().clone();
+                return self.push_device(&id, Command::Append { asker, item, why });
+            }
         };
         self.0.abroad.append(&home.1.mesh, &home.0, asker, item, why);
     }
@@ -290,7 +327,10 @@ impl Homes {
             (Who::There(home), Some(view)) if Some(&home) != asker => {
                 self.0.abroad.read(&view.mesh, &home, whom, from, room);
             }
-            _ => self.0.home.push(Command::Read(Request::Replay { whom, from, room })),
+            _ => {
+                let id = whom.device().clone();
+                self.push_device(&id, Command::Read(Request::Replay { whom, from, room }));
+            }
         }
     }
 }
@@ -321,7 +361,8 @@ impl Inboxes for Homes {
     }
 
     fn to_client(&self, client: ClientId, except: Vec<NodeId>, item: Parcel) {
-        self.0.home.push(Command::ToClient { client, except, item });
+        let subject = || Subject::Client(client.clone());
+        self.push_about(subject, Command::ToClient { client: client.clone(), except, item });
     }
 
     fn dispatched(&self, from: &NodeId, dispatch: Dispatch) {

@@ -95,7 +95,17 @@ pub(super) fn all(sort: u8) -> (Bytes, Bytes) {
 
 /// What the server keeps for itself: about no device, client or session.
 pub(super) fn is_of_the_server(key: &[u8]) -> bool {
-    key.len() == 1
+    key.len() == 1 || matches!(key.first(), Some(b'o' | b'v'))
+}
+
+/// That all that `server` had of ours has come here.
+pub(super) fn has_all(server: &NodeId) -> Bytes {
+    key(b'v', &[server.as_str()])
+}
+
+/// For which members everything is where it belongs.
+pub(super) fn placed() -> Bytes {
+    key(b'v', &[])
 }
 
 /// The last id in a key of several.

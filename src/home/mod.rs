@@ -6,6 +6,7 @@
 //! blocks its caller.
 
 mod abroad;
+mod arrivals;
 mod asked;
 mod blank;
 mod boxes;
@@ -15,6 +16,8 @@ mod debts;
 mod held;
 mod homes;
 mod keys;
+mod mover;
+mod moving;
 mod plan;
 mod postman;
 mod profile;
@@ -155,7 +158,7 @@ impl Desk {
             homes: self.homes.clone(),
         };
         let postman = Postman { homes: self.homes.clone(), view: view.clone(), store: self.store.clone() };
-        postman.restore().map_err(std::io::Error::other)?;
+        let mover = postman.restore().map_err(std::io::Error::other)?;
         self.homes.begin(view.clone());
         let reader = Reader { reads: self.home.reads, store: self.store, view };
         let committer =
@@ -163,7 +166,7 @@ impl Desk {
         // Ends with the process: it only reads.
         std::thread::Builder::new().name("reader".into()).spawn(move || end_with(move || reader.run()))?;
         let postman =
-            std::thread::Builder::new().name("postman".into()).spawn(move || end_with(move || postman.run()))?;
+            std::thread::Builder::new().name("postman".into()).spawn(move || end_with(move || postman.run(mover)))?;
         Ok(Threads { committer, postman })
     }
 }

@@ -115,6 +115,17 @@ impl Committer {
                     .extend(found.map(|seq| Write::Delete { table: Table::Inbox, key: keys::envelope(&device, seq) }));
                 Ok(())
             }
+            Command::Adopt { part, done } => {
+                let device = part.device().clone();
+                let first = self.adopt(*part, now, writes)?;
+                answers.push(Answer::Adopted(device, first, done));
+                Ok(())
+            }
+            Command::Moved { part, done } => {
+                self.moved(&part, now, writes)?;
+                answers.push(Answer::Done(done));
+                Ok(())
+            }
             Command::Write { writes: more, done } => {
                 writes.extend(more);
                 answers.push(Answer::Done(done));

@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::mover::{self, Mover};
 use super::record::Record;
 use super::{Homes, keys};
 use crate::metrics;
@@ -67,18 +68,22 @@ pub(super) struct Postman {
 }
 
 impl Postman {
-    /// Learns what is held from before.
-    pub(super) fn restore(&self) -> Result<(), StoreError> {
+    /// Learns what is held from before, and where everything belongs.
+    pub(super) fn restore(&self) -> Result<Mover, StoreError> {
         let abroad = self.homes.abroad();
         self.store.scan(Table::Held, &[], &[0xff], Order::Ascending, &mut |key, value| {
             if let Some((device, Seq(number))) = keys::place_of(key) {
                 abroad.restore(device, number, value.len() as u64);
             }
             ControlFlow::Continue(())
-        })
+        })?;
+        self.homes.arrivals().restore(mover::settled(&*self.store)?);
+        let mut mover = Mover::default();
+        mover.restore(self)?;
+        Ok(mover)
     }
 
-    pub(super) fn run(self) {
+    pub(super) fn run(self, mut mover: Mover) {
         while let Some(reachable) = self.homes.bell().wait() {
             self.homes.remote().tick();
             self.homes.abroad().tick(&self.view);
@@ -88,6 +93,7 @@ impl Postman {
             reachable.iter().for_each(|server| self.homes.debts().look(server));
             self.settle_debts();
             self.return_home();
+            mover.step(&self);
             for device in self.homes.abroad().due() {
                 if self.can_go_on(&device) {
                     self.send_on(&device);

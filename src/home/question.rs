@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::copies::Copy;
+use super::moving::Part;
 use super::profile::{Profile, Trimmed};
 use super::queue::TokenChange;
 use crate::model::ids::{ClientId, NodeId, Seq};
@@ -31,6 +32,14 @@ pub(super) enum Question {
     Tell { device: NodeId },
     /// To the other one of home and deputy. Answered by [`Answer::Done`] when they are durable there.
     Copies(Vec<Copy>),
+    /// To the new home of a device. Answered by [`Answer::Done`] when it is durable there.
+    Part(Box<Part>),
+    /// By the new home of a device: whatever its former home has of it, before this is answered with [`Answer::Done`].
+    Give { device: NodeId },
+    /// As [`Self::Give`], for what is known of a client's devices.
+    GiveClient { client: ClientId },
+    /// By a new home: whether all that is its own has been moved there. Answered by [`Answer::Count`]: 1 yes, 0 no.
+    HaveAll,
     /// By a server that has come back: whatever was changed in its stead, before this is answered with [`Answer::Done`].
     HandBack,
 }

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use super::copies::Copy;
+use super::moving::{Gone, Part};
 use super::profile::{Profile, Trimmed};
 use super::reader::Request;
 use crate::metrics;
@@ -154,6 +155,16 @@ pub(super) enum Command {
         copies: Vec<Copy>,
         done: Then<()>,
     },
+    /// A part of what a former home has of a device.
+    Adopt {
+        part: Box<Part>,
+        done: Then<()>,
+    },
+    /// All this is durable at the new home.
+    Moved {
+        part: Box<Gone>,
+        done: Done,
+    },
     Write {
         writes: Vec<Write>,
         done: Done,
@@ -163,7 +174,7 @@ pub(super) enum Command {
 }
 
 impl Command {
-    fn cost(&self) -> usize {
+    pub(super) fn cost(&self) -> usize {
         const SMALL: usize = 256;
         match self {
             Self::Append { item, .. } | Self::Hold { item, .. } | Self::ToClient { item, .. } => item.cost() + SMALL,
@@ -174,6 +185,7 @@ impl Command {
                 };
                 SMALL + writes.iter().map(size).sum::<usize>()
             }
+            Self::Adopt { part, .. } => SMALL + part.bytes(),
             Self::Copies { copies, .. } => SMALL * (copies.len() + 1),
             _ => SMALL,
         }

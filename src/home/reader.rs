@@ -8,11 +8,13 @@ use std::ops::ControlFlow;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use super::boxes::read_json;
+use super::copies::Copy;
 use super::keys;
+use super::moving::{self, Parts};
 use super::queue::Then;
 use super::record::Record;
 use crate::model::frames::Dispatch;
-use crate::model::ids::{NodeId, Seq};
+use crate::model::ids::{ClientId, NodeId, Seq};
 use crate::model::inbox::Head;
 use crate::model::lane::End;
 use crate::model::outbox::{Class, Custody, Item};
@@ -27,8 +29,26 @@ const MAX_PAGE_BYTES: usize = 512 * 1024;
 const MAX_REPLAY: usize = 1000;
 
 pub(super) enum Request {
-    Replay { whom: Whom, from: Seq, room: usize },
-    Fetch { device: NodeId, fetch: Fetch, answer: Then<Page> },
+    Replay {
+        whom: Whom,
+        from: Seq,
+        room: usize,
+    },
+    Fetch {
+        device: NodeId,
+        fetch: Fetch,
+        answer: Then<Page>,
+    },
+    /// All there is of a device, to go to another server.
+    Pack {
+        device: NodeId,
+        then: Then<Parts>,
+    },
+    /// What is known of a client's devices.
+    Client {
+        client: ClientId,
+        then: Then<Vec<Copy>>,
+    },
 }
 
 /// Who reads an inbox.
@@ -108,6 +128,16 @@ impl Reader {
                         Unavailable
                     });
                     answer(page);
+                }
+                Request::Client { client, then } => {
+                    then(moving::devices_of(&*self.store, &client).map_err(|_| Unavailable));
+                }
+                Request::Pack { device, then } => {
+                    let parts = moving::pack(&*self.store, &device).map_err(|error| {
+                        log::error!("the inbox of {device} cannot be read: {error}");
+                        Unavailable
+                    });
+                    then(parts);
                 }
             }
         }
@@ -195,6 +225,6 @@ impl Reader {
             ControlFlow::Continue(())
         })?;
         let head: Head = read_json(&*self.store, &keys::head(device))?.unwrap_or_default();
-        Ok(Page { messages, more, epoch: self.store.epoch(), dropped: head.dropped })
+        Ok(Page { messages, more, epoch: head.epoch(self.store.epoch()), dropped: head.dropped })
     }
 }

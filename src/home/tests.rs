@@ -77,10 +77,14 @@ impl Server {
 
     /// An envelope for `device`; its verdict.
     pub(super) fn send(&self, device: &str, text: &str) -> oneshot::Receiver<Result<Verdict, Denial>> {
+        self.send_long(device, text, "")
+    }
+
+    fn send_long(&self, device: &str, text: &str, payload: &str) -> oneshot::Receiver<Result<Verdict, Denial>> {
         let (waiter, verdict) = oneshot::channel();
         let sender = Whom::Sender(id("sender"));
         let ticket = Ticket::open(sender, text.parse().unwrap(), None, None, Some(waiter));
-        let encoded: Encoded = frame::text(format!("{{\"id\":\"{text}\"}}"));
+        let encoded: Encoded = frame::text(format!("{{\"id\":\"{text}\",\"payload\":\"{payload}\"}}"));
         let keep = Keep {
             sender: id("sender"),
             id: text.parse().unwrap(),
@@ -489,4 +493,110 @@ fn the_devices_of_a_client_are_known_at_the_clients_home() {
     for server in [&world.a, &world.b] {
         assert!(!known(server, 0, &clients[0]) && known(server, 0, &clients[1]));
     }
+}
+
+/// `a` has been alone, and has an inbox and a token for each of these; then `b` joins.
+fn joined(devices: &[String]) -> World {
+    let store = |epoch| Arc::new(MemoryStore::new(Epoch(epoch)));
+    let a = Arc::new(Server::start("a", &["a"], 1, store(5)));
+    for device in devices {
+        block_on(a.homes.register(id(device), Some("client".parse().unwrap()))).unwrap();
+        for n in 0..3 {
+            assert_eq!(status(a.send(device, &format!("{device}-{n}"))), Some(Status::Stored));
+        }
+        block_on(a.homes.trim(id(device), Seq(1))).unwrap();
+    }
+    let b = Arc::new(Server::start("b", &["b"], 1, store(6)));
+    let wire = Wire::between(a.clone(), b.clone());
+    World { a, b, wire }
+}
+
+fn members() -> crate::model::members::Members {
+    let mut members = crate::model::members::Members::first(id("a"));
+    let _ = members.admit(&id("b"));
+    members
+}
+
+impl World {
+    fn place(&self) {
+        for server in [&self.b, &self.a] {
+            server.view.mesh.publish_placement(placement(&["a", "b"]));
+            server.homes.members_changed(&members());
+        }
+    }
+}
+
+fn page(server: &Server, device: &str) -> (Vec<u64>, Epoch) {
+    let fetch = Fetch { from_seq: None, to_seq: None, after: None, before: None, first: First::Oldest, limit: 1000 };
+    let page = block_on(server.homes.fetch(id(device), fetch)).unwrap();
+    (page.messages.iter().map(|(seq, _)| seq.0).collect(), page.epoch)
+}
+
+fn has_inbox(server: &Server, device: &str) -> bool {
+    server.store.get(crate::store::Table::Inbox, &super::keys::envelope(&id(device), Seq(2))).unwrap().is_some()
+}
+
+#[test]
+fn what_belongs_to_a_newcomer_moves_there_with_its_numbers() {
+    let devices: Vec<String> = (0..40).map(|n| format!("d{n}")).collect();
+    let world = joined(&devices);
+    world.link();
+    world.place();
+    // At once, while they are on their way.
+    for device in devices.iter().rev() {
+        assert_eq!(page(&world.b, device), (vec![2, 3], Epoch(5)), "{device}");
+        assert_eq!(status(world.b.send(device, &format!("{device}-new"))), Some(Status::Stored));
+        assert_eq!(page(&world.a, device), (vec![2, 3, 4], Epoch(5)), "{device}");
+    }
+    let home = |device: &String| world.b.view.mesh.is_home(device);
+    until("all is where it belongs", || {
+        devices
+            .iter()
+            .all(|device| has_inbox(&world.b, device) == home(device) && has_inbox(&world.a, device) != home(device))
+    });
+    assert!(devices.iter().any(&home) && !devices.iter().all(home));
+    until("nothing is asked for any more", || world.b.homes.arrivals().unsettled().is_empty());
+    for device in &devices {
+        assert_eq!(
+            block_on(world.b.homes.profile(id(device))).unwrap().unwrap().client,
+            Some("client".parse().unwrap())
+        );
+        assert_eq!(page(&world.b, device), (vec![2, 3, 4], Epoch(5)), "{device}");
+    }
+    until("both keep the client's devices", || {
+        let client = "client".parse().unwrap();
+        let of = |server: &Server| super::moving::devices_of(&*server.store, &client).unwrap().len();
+        of(&world.a) == 40 && of(&world.b) == 40
+    });
+}
+
+#[test]
+fn what_moves_later_goes_behind_what_is_there_already() {
+    let devices: Vec<String> = (0..10).map(|n| format!("d{n}")).collect();
+    let world = joined(&devices);
+    world.place();
+    let device = world.device_of(&world.b);
+    assert_eq!(status(world.b.send(&device, "new")), Some(Status::Stored), "its former home cannot be asked");
+    world.link();
+    until("it has come", || page(&world.b, &device).0.len() == 3);
+    let (seqs, epoch) = page(&world.b, &device);
+    assert_eq!(seqs, [1, 2, 3]);
+    assert!(epoch != Epoch(5) && epoch != Epoch(6), "numbers mean something else now");
+    assert_eq!(world.a.inbox(&device), ["new".to_owned(), format!("{device}-1"), format!("{device}-2")]);
+}
+
+#[test]
+fn a_long_inbox_moves_in_parts() {
+    let world = joined(&["d0".to_owned()]);
+    let device = world.device_of(&world.b);
+    block_on(world.a.homes.register(id(&device), None)).unwrap();
+    for n in 0..500 {
+        drop(world.a.send_long(&device, &format!("m{n}"), &"x".repeat(2000)));
+    }
+    block_on(world.a.homes.flush());
+    let before = world.a.inbox(&device);
+    world.link();
+    world.place();
+    until("it is there", || world.b.view.mesh.is_home(&device) && world.b.inbox(&device).len() == before.len());
+    assert_eq!(world.b.inbox(&device), before);
 }

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::ids::{Millis, Seq};
+use super::ids::{Epoch, Millis, Seq};
 use super::seen::Key;
 
 /// Bounds of an inbox.
@@ -77,11 +77,32 @@ pub struct Head {
     pub dropped: u64,
     /// Of those, how many the device has been told of.
     pub told: u64,
+    /// Where it comes from, if another server has had it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moved: Option<Moved>,
+}
+
+/// An inbox that has come from another server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Moved {
+    /// Within which its numbers mean something.
+    pub epoch: Epoch,
+    /// That of the store when it came: a store that has lost something since has another one, and this says nothing more.
+    pub under: Epoch,
+    /// Numbers below are those of its former home.
+    pub upto: Seq,
 }
 
 impl Default for Head {
     fn default() -> Self {
-        Self { next: Seq(1), dropped: 0, told: 0 }
+        Self { next: Seq(1), dropped: 0, told: 0, moved: None }
+    }
+}
+
+impl Head {
+    /// The epoch of the inbox in a store of epoch `store`.
+    pub fn epoch(&self, store: Epoch) -> Epoch {
+        self.moved.filter(|moved| moved.under == store).map_or(store, |moved| moved.epoch)
     }
 }
 
@@ -177,6 +198,38 @@ impl Inbox {
         }
         self.bytes += u64::from(entry.bytes);
         self.entries.insert(seq, entry);
+    }
+
+    /// An inbox comes from its former home, `epoch` there and with `head`; this one lies in a store of epoch `store`. One that
+    /// nobody has used goes on as that one. One that has been used begins a new epoch, `fresh`, in which what comes is put
+    /// behind what is here.
+    pub fn come(&mut self, head: Head, epoch: Epoch, store: Epoch, fresh: Epoch) {
+        if self.head.moved.is_some_and(|moved| moved.under == store && (moved.epoch == epoch || moved.upto == Seq(0))) {
+            return;
+        }
+        self.head.dropped += head.dropped;
+        self.head.told += head.told;
+        let is_unused = self.head.next == Seq(1) && self.entries.is_empty();
+        self.head.moved = Some(if is_unused {
+            self.head.next = head.next;
+            Moved { epoch, under: store, upto: head.next }
+        } else {
+            Moved { epoch: fresh, under: store, upto: Seq(0) }
+        });
+    }
+
+    /// One envelope of the former home, which was at `seq` of `epoch` there; where it is now. What is here stays where it is.
+    pub fn adopt(&mut self, seq: Seq, entry: Entry, epoch: Epoch) -> Seq {
+        let goes_on = self.head.moved.is_some_and(|moved| moved.epoch == epoch && seq < moved.upto);
+        let here = entry.keys().find_map(|key| self.by_key.get(&key).copied());
+        if let Some(here) = here {
+            return here;
+        }
+        let at = if goes_on && !self.entries.contains_key(&seq) { seq } else { self.head.next };
+        self.head.next = self.head.next.max(at.next());
+        self.calm_until = Millis(0);
+        self.insert(at, entry);
+        at
     }
 
     /// The envelope at `seq` is acknowledged. False when there is none.
@@ -292,6 +345,33 @@ mod tests {
         assert_eq!(inbox.trim(Seq(9)), vec![Seq(1)]);
         let mut again = Inbox::restore(inbox.head(), []);
         assert_eq!(seq_of(&again.append(entry(2, None, 10), WIDE, Millis(0))), Seq(2));
+    }
+
+    #[test]
+    fn an_unused_inbox_goes_on_as_the_one_that_comes() {
+        let (theirs, ours) = (Epoch(1), Epoch(2));
+        let mut inbox = Inbox::default();
+        let head = Head { next: Seq(9), dropped: 2, told: 1, moved: None };
+        for _ in 0..2 {
+            inbox.come(head, theirs, ours, Epoch(99));
+            assert_eq!(inbox.adopt(Seq(4), entry(4, None, 1), theirs), Seq(4));
+            assert_eq!(inbox.adopt(Seq(7), entry(7, None, 1), theirs), Seq(7));
+        }
+        assert_eq!((inbox.len(), inbox.head().dropped, inbox.head().epoch(ours)), (2, 2, theirs));
+        assert_eq!(seq_of(&inbox.append(entry(9, None, 1), WIDE, Millis(0))), Seq(9));
+        assert_eq!(inbox.head().epoch(Epoch(3)), Epoch(3), "the store has lost something since");
+    }
+
+    #[test]
+    fn what_comes_to_an_inbox_in_use_goes_behind() {
+        let mut inbox = Inbox::default();
+        inbox.append(entry(1, None, 1), WIDE, Millis(0));
+        for _ in 0..2 {
+            inbox.come(Head { next: Seq(3), ..Head::default() }, Epoch(1), Epoch(2), Epoch(99));
+            assert_eq!(inbox.adopt(Seq(1), entry(10, None, 1), Epoch(1)), Seq(2));
+            assert_eq!(inbox.adopt(Seq(2), entry(1, None, 1), Epoch(1)), Seq(1), "it is here already");
+        }
+        assert_eq!((inbox.len(), inbox.head().epoch(Epoch(2))), (2, Epoch(99)));
     }
 
     #[test]

@@ -224,6 +224,7 @@ impl Node {
         if let Some(placement) = Placement::new(*self.cluster.bytes(), members, self.pins.clone()) {
             self.view.mesh.publish_placement(placement);
         }
+        self.homes.members_changed(&self.members);
     }
 }
 

@@ -105,6 +105,8 @@ pub struct Node {
     epoch: u64,
     /// When another life began because of a ghost.
     reborn: Millis,
+    /// Others may have changed what this server keeps, and have not told it yet.
+    returning: bool,
     dialler: Option<Recipient<Learned>>,
     learned: Vec<(NodeId, Address)>,
 }
@@ -154,6 +156,7 @@ impl Node {
             exchanged: false,
             epoch,
             reborn: Millis(0),
+            returning: false,
             dialler: None,
             learned: Vec::new(),
         }
@@ -173,11 +176,25 @@ impl Node {
             load: self.load,
             standing: if self.standing.is_draining() {
                 topology::Standing::Draining
+            } else if self.returning {
+                topology::Standing::Returning
             } else {
                 topology::Standing::Serving
             },
             epoch: self.epoch.max(self.view.sessions.epoch()),
         }
+    }
+
+    /// A server that has been one of several serves small records when it knows what others have changed in its stead.
+    fn come_back(&mut self, ctx: &mut Context<Self>) {
+        if self.members.current().count() < 2 {
+            return;
+        }
+        self.returning = true;
+        self.view.mesh.set_standing(topology::Standing::Returning);
+        self.announce_about(ctx);
+        let to = ctx.address();
+        self.homes.return_home(Box::new(move || to.do_send(Returned)));
     }
 
     /// Announces how full the server is when that is another matter than before: the busier, the less often.
@@ -218,11 +235,28 @@ impl Actor for Node {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
+        self.homes.members_changed(&self.members);
+        self.come_back(ctx);
         ctx.run_interval(TICK, Self::tick);
         ctx.run_interval(ASK, |node, _| {
             node.view.tick();
             node.pump();
         });
+    }
+}
+
+/// What others have changed in this server's stead is here.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+struct Returned;
+
+impl Handler<Returned> for Node {
+    type Result = ();
+
+    fn handle(&mut self, _: Returned, ctx: &mut Self::Context) {
+        self.returning = false;
+        self.view.mesh.set_standing(topology::Standing::Serving);
+        self.announce_about(ctx);
     }
 }
 
