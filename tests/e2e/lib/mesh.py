@@ -54,6 +54,10 @@ class View:
         said = {(a, link["peer"]) for a, one in self.servers.items() for link in one.get("links", [])}
         return {frozenset(pair) for pair in said if pair[::-1] in said}
 
+    def attachments(self):
+        """How many devices are attached, at all servers together."""
+        return sum(one.get("attachments", one["connections"]) for one in self.servers.values())
+
     def attached(self):
         """Server -> what tells one state of its attachment list from another."""
         return {
