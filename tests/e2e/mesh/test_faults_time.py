@@ -62,10 +62,7 @@ def test_a_clock_an_hour_off(make_mesh, tmp_path, off):
             one = Device(at, node, url=f"{url}&validation_key={offer['validation_key']}")
             assert one.confirmed(dest_id=node, type=1, payload="x")["status"] == "delivered", (asked.name, at.name)
             one.close()
-    senders = [
-        Device(server, unique(f"at-{server.name}"), key=server.key(unique("k"), **life), path="/connectV2")
-        for server in mesh.servers
-    ]
+    senders = [Device(server, unique("sender"), path="/connectV2", **life) for server in mesh.servers]
     mesh.settled()
     for one in senders:
         for other in senders:
