@@ -20,15 +20,18 @@ use crate::edge::Site;
 use crate::home::sessions::{self, SessionHome};
 use crate::home::{Content, Home, Threads, Waker};
 use crate::http::State;
-use crate::model::ids::Epoch;
+use crate::model;
+use crate::model::ids::{Epoch, Incarnation};
 use crate::model::inbox::Limits;
+use crate::model::placement::Placement;
+use crate::model::topology::{About, Address, Load, Topology};
 use crate::node::{Drain, Drained, Node, Standing};
 use crate::push::{PushError, PushHandle, PushQueue};
 use crate::store::memory::MemoryStore;
 use crate::store::sled::SledStore;
 use crate::store::{Store, StoreError};
 use crate::tls::{self, TlsError};
-use crate::view::{View, now};
+use crate::view::{Mesh, View, now};
 
 /// A socket that takes nothing for this long is given up by the kernel: also one whose peer is gone, or reads nothing.
 const STUCK_SOCKET: Duration = Duration::from_secs(30);
@@ -109,7 +112,9 @@ impl Parts {
     fn assemble(config: &Config, identity: &ServerIdentity, store: Arc<dyn Store>) -> Result<Self, AppError> {
         let desk = Home::open(store.clone());
         let home = desk.home();
-        let view = Arc::new(View::new(Box::new(home.clone()), config.limits.outbox_max_bytes, identity.incarnation));
+        let mesh = alone(identity);
+        let view =
+            Arc::new(View::new(mesh, Box::new(home.clone()), config.limits.outbox_max_bytes, identity.incarnation));
         for session in sessions::load_all(&*store)? {
             view.sessions.publish(session);
         }
@@ -159,6 +164,20 @@ impl Parts {
         }
         log::info!("gone away with {} devices still connected", self.site.standing.connections());
     }
+}
+
+/// The mesh of a server that has met no other yet.
+fn alone(identity: &ServerIdentity) -> Mesh {
+    let incarnation = Incarnation(identity.incarnation);
+    let about = About {
+        address: Address::default(),
+        load: Load::default(),
+        standing: model::topology::Standing::Serving,
+        epoch: identity.incarnation,
+    };
+    let topology = Topology::new(identity.node.clone(), incarnation, about);
+    let placement = Placement::alone(*identity.cluster.bytes(), identity.node.clone());
+    Mesh::new(identity.node.clone(), incarnation, topology.routes(), placement)
 }
 
 fn open_store(config: &Config) -> Result<Arc<dyn Store>, AppError> {

@@ -11,6 +11,7 @@
 //! | [`wire`] | how frames are read and written |
 //! | [`view`] | what the data path reads: devices with their lanes, sessions; and the way of one message |
 //! | [`edge`] | one connection of one device |
+//! | [`link`] | one connection to another server |
 //! | [`node`] | the server: who is attached, presence, heartbeats, going away |
 //! | [`home`] | what is durable: inboxes, device records, sessions |
 //! | [`store`] | where bytes are kept: sled, or memory |
@@ -40,6 +41,7 @@ pub mod config;
 pub mod edge;
 pub mod home;
 pub mod http;
+pub mod link;
 pub mod metrics;
 pub mod model;
 pub mod node;

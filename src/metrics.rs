@@ -1,7 +1,7 @@
 //! Every figure that `/metrics` shows, in one place, as static handles: counting is one atomic addition.
 //!
 //! Names follow Prometheus' conventions: base units (bytes, seconds), `_total` for counters. Labels come from small
-//! fixed sets, never from ids, so that a client cannot grow the page.
+//! fixed sets, never from ids of clients, so that a client cannot grow the page; the servers of the mesh are such a set.
 
 use std::sync::LazyLock;
 
@@ -16,15 +16,32 @@ fn announce() {
     LazyLock::force(&FAST);
     LazyLock::force(&RECEIVED_RELIABLE);
     LazyLock::force(&RECEIVED_FAST);
-    for gauge in
-        [&CONNECTIONS, &QUEUE_BYTES, &INBOX_ENVELOPES, &INBOX_BYTES, &COMMIT_QUEUE_BYTES, &PUSH_QUEUE, &SESSIONS]
-    {
+    for gauge in [
+        &CONNECTIONS,
+        &QUEUE_BYTES,
+        &INBOX_ENVELOPES,
+        &INBOX_BYTES,
+        &COMMIT_QUEUE_BYTES,
+        &PUSH_QUEUE,
+        &SESSIONS,
+        &LINKS,
+    ] {
         LazyLock::force(gauge);
     }
     for counter in [&CONNECTIONS_TOTAL, &NOTICES_DROPPED, &STORE_FAILURES, &STORE_MOVED_ASIDE] {
         LazyLock::force(counter);
     }
-    for family in [&CLOSED, &REFUSED, &DIVERTED, &INBOX_DROPPED, &PUSHES, &AUTH_FAILURES] {
+    for family in [
+        &CLOSED,
+        &REFUSED,
+        &DIVERTED,
+        &INBOX_DROPPED,
+        &PUSHES,
+        &AUTH_FAILURES,
+        &LINK_FRAMES_REFUSED,
+        &LINK_ENDS,
+        &LINK_FAILURES,
+    ] {
         LazyLock::force(family);
     }
     for histogram in [&COMMIT_SECONDS, &COMMIT_WRITES] {
@@ -89,6 +106,17 @@ metric!(PUSH_QUEUE: IntGauge, "sparkmesh_push_queue", "Notifications waiting to 
 metric!(AUTH_FAILURES: IntCounterVec["reason"], "sparkmesh_auth_failures_total", "Keys refused, by reason");
 metric!(SESSIONS: IntGauge, "sparkmesh_sessions", "Sessions this server keeps");
 
+metric!(LINKS: IntGauge, "sparkmesh_links", "Links to other servers open now");
+metric!(LINK_QUEUE_BYTES: IntGaugeVec["peer"], "sparkmesh_link_queue_bytes", "Bytes that wait for a link");
+metric!(LINK_BYTES: IntCounterVec["peer", "direction"], "sparkmesh_link_bytes_total", "Bytes of a link (in, out), WebSocket framing included");
+metric!(LINK_FRAMES: IntCounterVec["peer"], "sparkmesh_link_frames_total", "Frames that came over a link");
+metric!(LINK_RTT: IntGaugeVec["peer"], "sparkmesh_link_rtt_microseconds", "Smoothed round trip of a link");
+metric!(LINK_FRAMES_REFUSED: IntCounterVec["urgency"], "sparkmesh_link_frames_refused_total", "Frames that found no room in a link's queue (data, control)");
+metric!(LINK_ENDS: IntCounterVec["reason"], "sparkmesh_link_ends_total",
+    "Links that ended (`closed`, `lost`, `silent`, `broken`, `told`, `overflow`)");
+metric!(LINK_FAILURES: IntCounterVec["reason"], "sparkmesh_link_failures_total",
+    "Greetings that came to nothing, of links dialled and accepted (`unreachable`, `timeout`, `secret`, `version`, `own_id`, `refused`, `malformed`)");
+
 /// The outcomes of one class, looked up once.
 pub struct Outcomes {
     pub delivered: IntCounter,
@@ -125,3 +153,7 @@ pub fn page() -> (String, &'static str) {
     let _ = TextEncoder::new().encode(&prometheus::gather(), &mut page);
     (String::from_utf8_lossy(&page).into_owned(), prometheus::TEXT_FORMAT)
 }
+metric!(LINK_DROPPED: IntCounterVec["reason"], "sparkmesh_link_dropped_total",
+    "Frames to other servers that were not passed on and are sent again (no link, full, no way, unreadable)");
+metric!(LINK_REPEATED: IntCounter, "sparkmesh_link_repeated_total", "Frames of other servers that came again, or too early");
+metric!(LINK_RELAYED: IntCounter, "sparkmesh_link_relayed_total", "Frames passed on from one server to another");

@@ -53,7 +53,7 @@ pub async fn open(
     let sender = &newcomer.sender;
     let registered = site.home.register(sender.node.clone(), sender.client.clone()).await;
     registered.map_err(|_| Refusal::new(Code::Unavailable, "the device cannot be registered now; try again later"))?;
-    let options = Options { acks: newcomer.acks, replay: newcomer.replay, limit: site.view.outbox_limit() };
+    let options = Options { acks: newcomer.acks, replay: newcomer.replay, limit: site.view.outbox_limit(), number: 0 };
     let attach = Attach { node: sender.node.clone(), client: sender.client.clone(), options };
     let attached =
         site.node.send(attach).await.map_err(|_| Refusal::new(Code::Draining, "the server is going away"))??;

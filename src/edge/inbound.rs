@@ -16,7 +16,7 @@ use crate::model::envelope::{Envelope, Status};
 use crate::model::ids::{EnvelopeId, NodeId, SessionId};
 use crate::model::seen::Key;
 use crate::model::session::{Join, Mask};
-use crate::view::{Message, Ticket, fresh_id, now};
+use crate::view::{Message, Payer, Ticket, Whom, fresh_id, now};
 use crate::wire::config_request::{self, Answer, ConfigRequest, Page};
 use crate::wire::native::{self, Origin};
 use crate::wire::notice::{About, Confirmation, Membered, Nobody, Notice, SessionUnauthorized};
@@ -31,7 +31,7 @@ impl Edge {
                 return self.refuse(&error.into(), About { id: id.as_ref(), reference: reference.as_deref() }, ctx);
             }
         };
-        match decide(&self.sender, &envelope, &self.site.view.sessions) {
+        match decide(&self.sender, &envelope, &*self.site.view) {
             Decision::KeepAlive => {}
             Decision::Config => self.configure(&envelope, ctx),
             Decision::AckOne { src_id, id } => {
@@ -47,9 +47,11 @@ impl Edge {
             Decision::Membership { session, what } => self.change_membership(session, what, envelope, ctx),
             Decision::Send { route, from, src_id, src_client_id } => {
                 let id = envelope.id.clone().unwrap_or_else(fresh_id);
-                let sender = self.sender.node.clone();
-                let message = Message { envelope, route, sender, from, src_id, src_client_id, id, waiter: None };
-                self.site.view.send(message);
+                let payer = Payer::Sender(self.sender.node.clone(), None);
+                self.site.view.send(Message { envelope, route, payer, from, src_id, src_client_id, id });
+            }
+            Decision::Elsewhere(session) => {
+                self.site.view.send_elsewhere(session, &self.sender, &envelope, text.as_bytes(), None);
             }
             Decision::NoMember { session, member } => self.no_member(session, &member, &envelope),
             Decision::Unauthorized(session) => self.unauthorized(&session, About::envelope(&envelope, None)),
@@ -60,7 +62,8 @@ impl Edge {
     /// Told as for somebody who does not exist; nothing is kept.
     fn no_member(&self, session: SessionId, member: &NodeId, envelope: &Envelope) {
         let id = envelope.id.clone().unwrap_or_else(fresh_id);
-        let ticket = Ticket::open(self.sender.node.clone(), id, envelope.reference.clone(), Some(session), None);
+        let whom = Whom::Sender(self.sender.node.clone());
+        let ticket = Ticket::open(whom, id, envelope.reference.clone(), Some(session), None);
         self.site.view.tell_unknown(&ticket, Nobody::Node(member));
         self.site.view.release(&ticket);
     }

@@ -17,7 +17,7 @@ use crate::metrics;
 use crate::model::custody::Outcome;
 use crate::model::ids::{Millis, Seq};
 use crate::model::inbox::Limits;
-use crate::model::lane::Why;
+use crate::model::lane::{Kept, Why};
 use crate::push::Notification;
 use crate::store::{Done, Store, Unavailable, Write};
 use crate::view::{Acquaintance, Device, Parcel, View, now};
@@ -172,7 +172,7 @@ impl Committer {
     fn appended(&self, stored: Stored, result: Result<(), Unavailable>) {
         let Stored { device, item, why, seq, record, pending } = stored;
         let seq = seq.filter(|_| result.is_ok());
-        self.view.appended(&device, item.key, &item.keep, seq);
+        self.view.appended(&device, item.key, &item.keep, seq.map_or(Kept::Nowhere, Kept::InInbox));
         let outcome = if seq.is_some() { Outcome::Stored } else { Outcome::Failed };
         match outcome {
             Outcome::Stored => metrics::RELIABLE.stored.inc(),

@@ -29,6 +29,8 @@ use self::committer::{Committer, Health};
 use self::queue::{Command, Queue};
 use self::reader::{Reader, Reads, Request};
 use self::sweep::Sweep;
+use crate::model::custody::Verdict;
+use crate::model::frames::Dispatch;
 use crate::model::ids::{ClientId, Epoch, Millis, NodeId, Seq};
 use crate::model::inbox::Limits;
 use crate::model::lane::Why;
@@ -213,6 +215,12 @@ impl Inboxes for Home {
     fn to_client(&self, client: ClientId, except: Vec<NodeId>, item: Parcel) {
         self.queue.push(Command::ToClient { client, except, item });
     }
+
+    fn dispatched(&self, from: &NodeId, _: Dispatch) {
+        log::error!("server {from} asks for what this one cannot do yet");
+    }
+
+    fn forwarded(&self, _: u64, _: Verdict) {}
 }
 
 impl Journal for Home {

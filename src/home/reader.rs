@@ -15,7 +15,7 @@ use super::record::Record;
 use crate::model::ids::{NodeId, Seq};
 use crate::model::inbox::Head;
 use crate::model::lane::End;
-use crate::model::outbox::{Class, Item};
+use crate::model::outbox::{Class, Custody, Item};
 use crate::store::{Order, Store, StoreError, Table, Unavailable};
 use crate::view::{Device, Parcel, View, now};
 use crate::wire::config_request::{Fetch, First, More, Page};
@@ -121,6 +121,7 @@ impl Reader {
                 expires: record.expires,
                 keep: record.keep,
                 shown: None,
+                custody: Custody::Own,
             };
             bytes += item.cost();
             items.push(item);

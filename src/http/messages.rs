@@ -22,8 +22,9 @@ use crate::model::codes::{Code, Refusal};
 use crate::model::custody::Verdict;
 use crate::model::decide::{Decision, Sender, decide};
 use crate::model::envelope::Status;
-use crate::model::ids::EnvelopeId;
-use crate::view::{Message, fresh_id};
+use crate::model::frames::Denial;
+use crate::model::ids::{EnvelopeId, SessionId};
+use crate::view::{Message, Payer, fresh_id};
 use crate::wire::native::{self, Origin};
 
 /// Most envelopes in one request.
@@ -67,7 +68,8 @@ fn at_most<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<&'de RawVal
 
 /// An envelope after it was handed over, or not.
 pub(super) enum Underway {
-    Sent { id: EnvelopeId, verdict: oneshot::Receiver<Verdict> },
+    /// `session`: that whose home was asked.
+    Sent { id: EnvelopeId, session: Option<SessionId>, verdict: oneshot::Receiver<Result<Verdict, Denial>> },
     Refused { id: Option<EnvelopeId>, refusal: Refusal },
 }
 
@@ -96,24 +98,25 @@ pub(super) fn send(site: &Site, sender: &Sender, text: &ByteString) -> Underway 
         Err(error) => return refused(native::names_of(text).0, error.into()),
     };
     let given = envelope.id.clone();
-    match decide(sender, &envelope, &site.view.sessions) {
+    match decide(sender, &envelope, &*site.view) {
         Decision::Send { route, from, src_id, src_client_id } => {
             let id = given.unwrap_or_else(fresh_id);
             let (waiter, verdict) = oneshot::channel();
-            let (sender, waiter) = (sender.node.clone(), Some(waiter));
-            site.view.send(Message { envelope, route, sender, from, src_id, src_client_id, id: id.clone(), waiter });
-            Underway::Sent { id, verdict }
+            let payer = Payer::Sender(sender.node.clone(), Some(waiter));
+            site.view.send(Message { envelope, route, payer, from, src_id, src_client_id, id: id.clone() });
+            Underway::Sent { id, session: None, verdict }
+        }
+        Decision::Elsewhere(session) => {
+            let (waiter, verdict) = oneshot::channel();
+            let id =
+                site.view.send_elsewhere(session.clone(), sender, &envelope, text.as_bytes(), Some(waiter));
+            Underway::Sent { id, session: Some(session), verdict }
         }
         Decision::Unauthorized(session) if site.view.sessions.get(&session).is_none() => {
-            refused(given, Refusal::new(Code::NotFound, format!("there is no session {session}")))
+            refused(given, denied(Denial::NoSession, Some(&session)))
         }
-        Decision::Unauthorized(session) => {
-            let message = format!("only members write to a member of session {session}: name one as src_id");
-            refused(given, Refusal::new(Code::Forbidden, message))
-        }
-        Decision::NoMember { session, member } => {
-            refused(given, Refusal::new(Code::NotFound, format!("session {session} shows no member {member}")))
-        }
+        Decision::Unauthorized(session) => refused(given, denied(Denial::Unauthorized, Some(&session))),
+        Decision::NoMember { session, member } => refused(given, denied(Denial::NoMember(member), Some(&session))),
         Decision::Refuse(refusal) => refused(given, refusal),
         Decision::Membership { session, .. } => {
             let message = format!("over HTTP a session is changed with POST /v1/sessions/{session}/join and the like");
@@ -134,9 +137,10 @@ impl Underway {
                 metrics::REFUSED.with_label_values(&[refusal.code.word()]).inc();
                 (id, Err(refusal))
             }
-            Self::Sent { id, verdict } => {
+            Self::Sent { id, session, verdict } => {
                 let fate = match timeout_at(deadline, verdict).await {
-                    Ok(Ok(verdict)) => word(verdict),
+                    Ok(Ok(Ok(verdict))) => word(verdict),
+                    Ok(Ok(Err(why))) => Err(denied(why, session.as_ref())),
                     // The time is over, or the account has gone with the server.
                     Ok(Err(_)) | Err(_) => Ok(Word::Accepted),
                 };
@@ -146,12 +150,29 @@ impl Underway {
     }
 }
 
+/// Why an envelope goes nowhere, for a back end.
+fn denied(why: Denial, session: Option<&SessionId>) -> Refusal {
+    let session = session.map_or("", SessionId::as_str);
+    match why {
+        Denial::NoSession => Refusal::new(Code::NotFound, format!("there is no session {session}")),
+        Denial::Unauthorized => {
+            let message = format!("only members write to a member of session {session}: name one as src_id");
+            Refusal::new(Code::Forbidden, message)
+        }
+        Denial::NoMember(member) => {
+            Refusal::new(Code::NotFound, format!("session {session} shows no member {member}"))
+        }
+        Denial::NoClient(client) => Refusal::new(Code::NotFound, format!("nobody has ever been here as {client}")),
+        Denial::Refusal(refusal) => refusal,
+    }
+}
+
 fn word(verdict: Verdict) -> Fate {
     match verdict {
         Verdict::Confirmed { status: Status::Delivered, .. } => Ok(Word::Delivered),
         Verdict::Confirmed { status: Status::Stored, .. } => Ok(Word::Stored),
         Verdict::Confirmed { status: Status::Dropped, .. } => Ok(Word::Dropped),
-        Verdict::Unavailable => Err(Refusal::new(
+        Verdict::Unavailable(_) => Err(Refusal::new(
             Code::Unavailable,
             "the message could not be stored for everybody; send it again with the same id",
         )),
@@ -209,6 +230,7 @@ pub(super) async fn post(state: Shared, request: HttpRequest, payload: web::Payl
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::custody::Counts;
 
     #[test]
     fn a_bulk_is_a_bounded_list_whose_parts_are_left_as_they_are() {
@@ -243,13 +265,13 @@ mod tests {
     #[actix_web::test]
     async fn who_waits_no_longer_is_told_that_it_is_accepted() {
         let (waiter, verdict) = oneshot::channel();
-        let underway = Underway::Sent { id: "m".parse().unwrap(), verdict };
+        let underway = Underway::Sent { id: "m".parse().unwrap(), session: None, verdict };
         let (_, fate) = underway.fate(Instant::now()).await;
         assert_eq!(fate.unwrap(), Word::Accepted);
         drop(waiter);
         let (waiter, verdict) = oneshot::channel();
-        waiter.send(Verdict::Unavailable).unwrap();
-        let underway = Underway::Sent { id: "m".parse().unwrap(), verdict };
+        waiter.send(Ok(Verdict::Unavailable(Counts::default()))).unwrap();
+        let underway = Underway::Sent { id: "m".parse().unwrap(), session: None, verdict };
         let (_, fate) = underway.fate(Instant::now()).await;
         assert_eq!(fate.unwrap_err().code, Code::Unavailable, "what is known is told, however late");
     }

@@ -34,7 +34,15 @@ pub enum Verdict {
         counts: Counts,
     },
     /// At least one recipient has it nowhere: no confirmation; sending the same id again is safe.
-    Unavailable,
+    Unavailable(Counts),
+}
+
+impl Verdict {
+    pub fn counts(self) -> Counts {
+        match self {
+            Self::Confirmed { counts, .. } | Self::Unavailable(counts) => counts,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -84,6 +92,15 @@ impl Tally {
         self.close_one()
     }
 
+    /// A share of several recipients has settled.
+    pub fn settle_all(&mut self, counts: Counts) -> Option<Verdict> {
+        self.counts.delivered += counts.delivered;
+        self.counts.stored += counts.stored;
+        self.counts.dropped += counts.dropped;
+        self.counts.failed += counts.failed;
+        self.close_one()
+    }
+
     fn close_one(&mut self) -> Option<Verdict> {
         self.open = self.open.checked_sub(1)?;
         (self.open == 0).then(|| self.verdict())
@@ -92,7 +109,7 @@ impl Tally {
     fn verdict(&self) -> Verdict {
         let counts = self.counts;
         if counts.failed > 0 {
-            return Verdict::Unavailable;
+            return Verdict::Unavailable(counts);
         }
         let status = if counts.dropped > 0 {
             Status::Dropped
@@ -126,7 +143,7 @@ mod tests {
     fn status_of(outcomes: &[Outcome]) -> Status {
         match verdict_of(outcomes) {
             Verdict::Confirmed { status, .. } => status,
-            Verdict::Unavailable => panic!("unavailable"),
+            Verdict::Unavailable(_) => panic!("unavailable"),
         }
     }
 
@@ -136,7 +153,8 @@ mod tests {
         assert_eq!(status_of(&[Delivered, Delivered]), Status::Delivered);
         assert_eq!(status_of(&[Delivered, Stored]), Status::Stored);
         assert_eq!(status_of(&[Dropped, Stored]), Status::Dropped);
-        assert_eq!(verdict_of(&[Failed, Delivered]), Verdict::Unavailable);
+        let counts = Counts { failed: 1, delivered: 1, ..Counts::default() };
+        assert_eq!(verdict_of(&[Failed, Delivered]), Verdict::Unavailable(counts));
     }
 
     #[test]
@@ -148,6 +166,17 @@ mod tests {
         assert_eq!(tally.release(), None);
         assert!(tally.settle(Outcome::Stored).is_some());
         assert_eq!(tally.settle(Outcome::Stored), None, "a verdict is given once");
+    }
+
+    #[test]
+    fn a_share_of_several_counts_as_all_of_them() {
+        let mut tally = Tally::new();
+        tally.expect(2);
+        tally.release();
+        assert_eq!(tally.settle(Outcome::Delivered), None);
+        let share = Counts { delivered: 2, stored: 1, ..Counts::default() };
+        let counts = Counts { delivered: 3, stored: 1, ..Counts::default() };
+        assert_eq!(tally.settle_all(share), Some(Verdict::Confirmed { status: Status::Stored, counts }));
     }
 
     #[test]

@@ -29,9 +29,17 @@ impl Sender {
     }
 }
 
+/// What is known here of a session.
+pub enum Known {
+    Here(Arc<Session>),
+    /// Another server is its home, and decides.
+    Elsewhere,
+    Nowhere,
+}
+
 /// The sessions as they are published.
 pub trait Sessions {
-    fn session(&self, id: &SessionId) -> Option<Arc<Session>>;
+    fn session(&self, id: &SessionId) -> Known;
 }
 
 /// Whom it goes to.
@@ -88,6 +96,8 @@ pub enum Decision {
         /// Not told of an anonymous sender.
         src_client_id: Option<ClientId>,
     },
+    /// The home of the session decides.
+    Elsewhere(SessionId),
     /// The session shows the sender no such member; nothing tells an anonymous member's real id from no id at all.
     NoMember {
         session: SessionId,
@@ -138,8 +148,9 @@ fn to(sender: &Sender, envelope: &Envelope, dest: &Dest, kind: i64, sessions: &i
         (Dest::Device(node), None) => named(Route::Device(node.clone())),
         (Dest::Client(client), None) => named(Route::Client(client.clone())),
         (Dest::Session(id), None) => match sessions.session(id) {
-            None => Decision::Unauthorized(id.clone()),
-            Some(session) => match session.sender(speaker(sender, envelope)) {
+            Known::Nowhere => Decision::Unauthorized(id.clone()),
+            Known::Elsewhere => Decision::Elsewhere(id.clone()),
+            Known::Here(session) => match session.sender(speaker(sender, envelope)) {
                 Ok(shown) => {
                     masked(sender, Route::Session(id.clone(), Voice::Member), speaker(sender, envelope), shown.id())
                 }
@@ -148,7 +159,11 @@ fn to(sender: &Sender, envelope: &Envelope, dest: &Dest, kind: i64, sessions: &i
             },
         },
         (Dest::Member { session: id, member }, None) => {
-            let Some(session) = sessions.session(id) else { return Decision::Unauthorized(id.clone()) };
+            let session = match sessions.session(id) {
+                Known::Here(session) => session,
+                Known::Elsewhere => return Decision::Elsewhere(id.clone()),
+                Known::Nowhere => return Decision::Unauthorized(id.clone()),
+            };
             let from = speaker(sender, envelope);
             match (session.private(from, member), session.shown(from)) {
                 (Ok(real), Some(shown)) => {

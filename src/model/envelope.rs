@@ -83,6 +83,14 @@ pub struct Envelope {
 }
 
 impl Envelope {
+    /// The session that it is for, as a whole or for one member.
+    pub fn session(&self) -> Option<&SessionId> {
+        match &self.dest {
+            Some(Dest::Session(session) | Dest::Member { session, .. }) => Some(session),
+            Some(Dest::Device(_) | Dest::Client(_)) | None => None,
+        }
+    }
+
     pub fn is_keep_alive(&self) -> bool {
         self.dest.is_none() && !matches!(self.kind, kind::CONFIG_REQUEST | kind::ACK)
     }

@@ -227,5 +227,7 @@ pub enum Denial {
     Unauthorized,
     NoSession,
     NoMember(NodeId),
+    /// Nobody has ever been here as a device of this client; told beside the verdict.
+    NoClient(ClientId),
     Refusal(Refusal),
 }

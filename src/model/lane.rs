@@ -19,9 +19,10 @@ use super::custody::Outcome;
 use super::envelope::Encoded;
 use super::heartbeat::Heartbeat;
 use super::ids::{ConnectionId, Millis, Seq};
-use super::outbox::{Acks, Class, Item, Keep, Outbox};
+use super::outbox::{Acks, Class, Custody, Item, Keep, Outbox};
 use super::seen::{Fate, Seen};
 
+mod abroad;
 mod acknowledge;
 mod catch_up;
 mod effect;
@@ -29,11 +30,13 @@ mod effect;
 mod tests;
 mod way;
 
+use self::abroad::Elsewhere;
 use self::catch_up::Mode;
 use self::effect::Effects;
 use self::way::{Edge, Pace};
 
-pub use self::catch_up::End;
+pub use self::abroad::Place;
+pub use self::catch_up::{End, Kept};
 pub use self::effect::{Effect, Why};
 
 /// Without progress for this long, what an edge has not acknowledged goes another way, in milliseconds.
@@ -58,6 +61,8 @@ pub struct Options {
     pub replay: Replay,
     /// Bound of its outbox in bytes.
     pub limit: usize,
+    /// Of its attachment: of a device's edges at several servers that with the highest serves.
+    pub number: u64,
 }
 
 /// Whether a frame of the server's own found room.
@@ -84,11 +89,15 @@ pub struct Lane<T> {
     highest: Seq,
     /// Grows when a page that is being read is no longer wanted.
     generation: u64,
+    elsewhere: Elsewhere<T>,
+    /// Bound in bytes of what is open abroad, before [`abroad`]'s factor.
+    limit: usize,
     ping: EncodePing,
 }
 
 impl<T> Lane<T> {
-    pub fn new(ping: EncodePing) -> Self {
+    /// `limit` bounds, in bytes, what may be under way to an edge of this device at another server.
+    pub fn new(ping: EncodePing, limit: usize) -> Self {
         Self {
             edges: Vec::new(),
             mode: Mode::Live,
@@ -97,6 +106,8 @@ impl<T> Lane<T> {
             laid: Vec::new(),
             highest: Seq(0),
             generation: 0,
+            elsewhere: Elsewhere::default(),
+            limit,
             ping,
         }
     }
@@ -111,12 +122,12 @@ impl<T> Lane<T> {
 
     /// Nothing would be lost by forgetting this lane.
     pub fn is_forgettable(&self) -> bool {
-        self.edges.is_empty() && self.appending == 0 && self.seen.is_empty()
+        self.edges.is_empty() && self.appending == 0 && self.seen.is_empty() && self.elsewhere.is_idle()
     }
 
-    /// Bytes in all outboxes.
+    /// Bytes in all outboxes, and open at other servers.
     pub fn bytes(&self) -> usize {
-        self.edges.iter().map(|edge| edge.outbox.bytes()).sum()
+        self.edges.iter().map(|edge| edge.outbox.bytes()).sum::<usize>() + self.elsewhere.bytes()
     }
 
     /// A new edge, the newest from now on. What the edge before it has not acknowledged is sent again on this one.
@@ -159,6 +170,9 @@ impl<T> Lane<T> {
 
     /// One envelope for this device.
     pub fn offer(&mut self, mut item: Item<T>, now: Millis, out: &mut Effects<T>) {
+        if item.custody == Custody::Lent && (self.is_abroad() || !self.is_attached()) {
+            return Self::send_home(item, out);
+        }
         if item.expires.is_some_and(|at| at <= now) {
             // Nothing is learnt about its like, which may have come in time.
             item.key = None;
@@ -172,7 +186,8 @@ impl<T> Lane<T> {
                     return Self::settle_repeat(item, outcome, out);
                 }
                 Some(Fate::Pending) => {
-                    let waiting = self.edges.iter_mut().find_map(|edge| edge.outbox.find(key));
+                    let here = self.edges.iter_mut().find_map(|edge| edge.outbox.find(key));
+                    let waiting = if here.is_some() { here } else { self.elsewhere.find(key) };
                     if let Some(first) = waiting {
                         out.push(Effect::Duplicate);
                         if first.repeats.len() >= MAX_REPEATS {
@@ -184,9 +199,12 @@ impl<T> Lane<T> {
                     // On its way into the inbox, which knows it: follow it there, to be answered after it.
                     return self.append(item, Why::Behind, now, out);
                 }
-                None if self.is_attached() => self.seen.insert(key, now),
+                None if self.is_attached() || self.is_abroad() => self.seen.insert(key, now),
                 None => {}
             }
+        }
+        if self.is_abroad() {
+            return self.send_abroad(item, now, out);
         }
         match item.class {
             Class::Reliable => self.offer_reliable(item, now, out),

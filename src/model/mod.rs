@@ -3,6 +3,8 @@
 pub mod attachments;
 pub mod backoff;
 pub mod codes;
+#[cfg(test)]
+mod convergence;
 pub mod custody;
 pub mod decide;
 pub mod envelope;

@@ -18,7 +18,7 @@ pub use drain::{Drain, Drained};
 use crate::metrics;
 use crate::model::codes::{Code, Refusal};
 use crate::model::ids::{ClientId, ConnectionId, NodeId};
-use crate::model::lane::{Lane, Options};
+use crate::model::lane::Options;
 use crate::model::session::Presence;
 use crate::push::PushHandle;
 use crate::view::{Device, View, fresh_id};
@@ -93,9 +93,7 @@ impl Node {
     }
 
     fn tick(&mut self) {
-        let view = &self.view;
-        view.devices.for_each(|device| view.on(device, Lane::tick));
-        view.devices.forget_idle();
+        self.view.tidy();
     }
 
     /// A device is one of its client's, and of nobody else's any more.
@@ -128,7 +126,7 @@ impl Actor for Node {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.run_interval(TICK, |node, _| node.tick());
-        ctx.run_interval(ASK, |node, _| node.view.ask_all());
+        ctx.run_interval(ASK, |node, _| node.view.tick());
     }
 }
 

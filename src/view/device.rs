@@ -8,13 +8,15 @@ use std::task::Waker;
 use actix::prelude::*;
 use bytes::Bytes;
 
+use super::forward::{self, Forward};
 use super::{Ticket, View, steady};
 use crate::metrics;
 use crate::model::codes::Close;
 use crate::model::custody::Outcome;
 use crate::model::envelope::Encoded;
-use crate::model::ids::{ConnectionId, Millis, NodeId, Seq};
-use crate::model::lane::{Delivery, Effect, End, Lane, Options};
+use crate::model::frames::Dispatch;
+use crate::model::ids::{ConnectionId, Millis, NodeId};
+use crate::model::lane::{Delivery, Effect, End, Kept, Lane, Options, Place};
 use crate::model::outbox::{Class, Keep};
 use crate::model::seen::Key;
 use crate::wire::frame;
@@ -33,6 +35,8 @@ pub struct Device {
 struct Inner {
     lane: Lane<Ticket>,
     edges: Vec<EdgeHandle>,
+    /// By which answers of other servers find this device; given when it is first needed.
+    handle: Option<u32>,
 }
 
 struct EdgeHandle {
@@ -59,8 +63,10 @@ thread_local! {
 }
 
 impl Device {
-    pub(super) fn new(id: NodeId) -> Self {
-        Self { id, inner: Mutex::new(Inner { lane: Lane::new(frame::ping), edges: Vec::new() }) }
+    /// `limit` in bytes, for what is under way to the device at another server.
+    pub(super) fn new(id: NodeId, limit: usize) -> Self {
+        let inner = Inner { lane: Lane::new(frame::ping, limit), edges: Vec::new(), handle: None };
+        Self { id, inner: Mutex::new(inner) }
     }
 
     pub fn id(&self) -> &NodeId {
@@ -74,6 +80,11 @@ impl Device {
 
     pub fn is_attached(&self) -> bool {
         self.lock().lane.is_attached()
+    }
+
+    /// Whether another server serves the device, as far as its lane has been told.
+    pub(super) fn is_abroad(&self) -> bool {
+        self.lock().lane.is_abroad()
     }
 
     pub fn is_forgettable(&self) -> bool {
@@ -139,6 +150,12 @@ impl View {
                     later.wakers.push(waker);
                 }
             }
+            Effect::Forward { server, number, known, shown, envelope } => {
+                let handle = *inner.handle.get_or_insert_with(|| self.handles.give(device));
+                let number = forward::number(handle, number);
+                let recipient = crate::model::frames::Recipient { device: device.id.clone(), number, shown, known };
+                self.forward(Forward { server, recipient, envelope });
+            }
             Effect::Append(item, why) => self.inboxes.append(device, item, why),
             Effect::Remove(seq) => self.inboxes.remove(&device.id, seq),
             Effect::Read { from, room, generation } => self.inboxes.read(device, from, room, generation),
@@ -149,6 +166,7 @@ impl View {
     fn finish(&self, device: &Arc<Device>, effect: Effect<Ticket>) {
         match effect {
             Effect::Settle { ticket, shown: _, outcome } => self.settle(&ticket, outcome),
+            Effect::Elsewhere(ticket) => self.elsewhere(&ticket),
             Effect::Count { class, outcome } => count(class, outcome),
             Effect::AskLater(connection) => {
                 self.unasked.lock().unwrap_or_else(PoisonError::into_inner).push((device.clone(), connection));
@@ -162,7 +180,7 @@ impl View {
                     None => self.detach(device, connection),
                 }
             }
-            Effect::Wake(_) | Effect::Append(..) | Effect::Remove(_) | Effect::Read { .. } => {}
+            Effect::Forward { .. } | Effect::Wake(_) | Effect::Append(..) | Effect::Remove(_) | Effect::Read { .. } => {}
         }
     }
 
@@ -181,7 +199,11 @@ impl View {
             inner.edges.reserve_exact(1);
             inner.edges.push(EdgeHandle { connection, waker: None, stop: None });
         }
-        self.on(device, |lane, now, out| lane.attach(connection, options, now, out));
+        self.on(device, |lane, now, out| {
+            lane.attach(connection, options, now, out);
+            lane.place(self.place_of(&device.id).as_ref(), self.mesh.own(), now, out);
+        });
+        self.give_back();
     }
 
     pub fn detach(&self, device: &Arc<Device>, connection: ConnectionId) {
@@ -197,10 +219,29 @@ impl View {
         }
     }
 
-    /// A frame of the server's own for any edge of `device`; lost when there is none.
+    /// A frame of the server's own for any edge of `device`, at whatever server; lost when there is none.
     pub fn notify(&self, device: &NodeId, frame: &Encoded) {
-        let Some(device) = self.devices.get(device.as_str()) else { return };
-        if self.on(&device, |lane, _, out| lane.notify(frame, out)) == Delivery::Refused {
+        let place = self.place_of(device);
+        let lane = self.devices.get(device.as_str());
+        if let Some(device) = lane.filter(|device| place.is_none() || !device.is_abroad()) {
+            let taken = self.on(&device, |lane, _, out| lane.notify(frame, out)) == Delivery::Queued;
+            if taken || place.is_none() {
+                metrics::NOTICES_DROPPED.inc_by(u64::from(!taken));
+                return;
+            }
+        }
+        let Some(Place { server, .. }) = place else { return };
+        let notify = Dispatch::Notify { device: device.clone(), frame: frame.frame().clone() };
+        if self.mesh.send(&server, &notify).is_err() {
+            metrics::NOTICES_DROPPED.inc();
+        }
+    }
+
+    /// A frame that another server's own has for a device here.
+    pub(super) fn notify_lane(&self, device: &Arc<Device>, frame: Bytes) {
+        // A notice is sent as it is, and nobody looks into it.
+        let frame = Encoded::new(frame, 0);
+        if self.on(device, |lane, _, out| lane.notify(&frame, out)) == Delivery::Refused {
             metrics::NOTICES_DROPPED.inc();
         }
     }
@@ -256,9 +297,9 @@ impl View {
     }
 
     /// The inbox answers an append of `origin`.
-    pub fn appended(&self, origin: &Arc<Device>, key: Option<Key>, keep: &Arc<Keep>, seq: Option<Seq>) {
-        self.on(origin, |lane, _, out| lane.appended(key, keep, seq, out));
-        let Some(seq) = seq else { return };
+    pub fn appended(&self, origin: &Arc<Device>, key: Option<Key>, keep: &Arc<Keep>, kept: Kept) {
+        self.on(origin, |lane, now, out| lane.appended(key, keep, kept, now, out));
+        let Kept::InInbox(seq) = kept else { return };
         // The device may have been forgotten and have come back since.
         if let Some(current) = self.devices.get(origin.id.as_str()).filter(|current| !Arc::ptr_eq(current, origin)) {
             self.on(&current, |lane, _, out| lane.stored_elsewhere(seq, out));

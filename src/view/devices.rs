@@ -27,20 +27,21 @@ struct Shard {
 pub struct Devices {
     shards: Box<[Shard]>,
     hasher: RandomState,
+    limit: usize,
     clients: RwLock<HashMap<ClientId, Vec<Arc<Device>>>>,
 }
 
-impl Default for Devices {
-    fn default() -> Self {
+impl Devices {
+    /// `limit` in bytes, for what is under way to one device at another server.
+    pub fn new(limit: usize) -> Self {
         Self {
+            limit,
             shards: std::iter::repeat_with(Shard::default).take(SHARDS).collect(),
             hasher: RandomState::new(),
             clients: RwLock::default(),
         }
     }
-}
 
-impl Devices {
     fn shard(&self, id: &str) -> &Shard {
         &self.shards[self.hasher.hash_one(id) as usize % SHARDS]
     }
@@ -57,7 +58,7 @@ impl Devices {
         let shard = self.shard(id.as_str());
         let _writing = shard.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut next = Snapshot::clone(&shard.published.load());
-        let device = next.entry(id.clone()).or_insert_with(|| Arc::new(Device::new(id.clone()))).clone();
+        let device = next.entry(id.clone()).or_insert_with(|| Arc::new(Device::new(id.clone(), self.limit))).clone();
         shard.published.store(Arc::new(next));
         device
     }

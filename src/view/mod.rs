@@ -10,6 +10,12 @@
 mod account;
 mod device;
 mod devices;
+mod forward;
+mod handle;
+mod link_queue;
+mod mesh;
+mod places;
+mod posted;
 mod send;
 mod sessions;
 
@@ -17,12 +23,17 @@ use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 pub use crate::model::custody::Acquaintance;
-pub use account::{Account, Ticket, Waiter};
+pub use account::{Account, Share, Ticket, Waiter, Whom};
 pub use device::{Device, EdgeStop, Taken};
 pub use devices::Devices;
-pub use send::Message;
+pub use link_queue::{LINK_QUEUE_LIMIT, LinkQueue, Urgency};
+pub use mesh::{Acting, Mesh, NoWay};
+pub use places::Places;
+pub use send::{Message, Payer};
 pub use sessions::{Published, SessionTable};
 
+use crate::model::custody::Verdict;
+use crate::model::frames::{Dispatch, Hop};
 use crate::model::ids::{ClientId, ConnectionId, EnvelopeId, Millis, NodeId, Seq};
 use crate::model::lane::Why;
 use crate::model::outbox::Item;
@@ -45,12 +56,30 @@ pub trait Inboxes: Send + Sync {
     fn read(&self, device: &Arc<Device>, from: Seq, room: usize, generation: u64);
     /// For the devices of `client` other than `except`, each through its lane.
     fn to_client(&self, client: ClientId, except: Vec<NodeId>, item: Parcel);
+    /// Another server asks this home for something, or answers what was asked of another home.
+    fn dispatched(&self, from: &NodeId, dispatch: Dispatch);
+    /// What was held as `number` has gone on, or has not.
+    fn forwarded(&self, number: u64, verdict: Verdict);
+}
+
+/// What takes the frames of the data path from links: [`Hop::Carry`] and [`Hop::Acked`].
+pub trait Receiver: Send + Sync {
+    /// A frame that came from a neighbour. Called on the link's thread; neither blocks nor awaits.
+    fn receive(&self, from: &NodeId, hop: Hop);
+    /// All that had come at once has been given.
+    fn flush(&self);
 }
 
 /// See the module's header.
 pub struct View {
     pub devices: Devices,
+    pub places: Places,
     pub sessions: SessionTable,
+    pub mesh: Mesh,
+    handles: forward::Handles,
+    post: posted::Post,
+    /// What could not be sent to other servers: to be given back to its lanes.
+    unsent: Mutex<Vec<u64>>,
     inboxes: Box<dyn Inboxes>,
     outbox_limit: usize,
     /// Edges that are to be asked for acknowledgement soon; each stands here once.
@@ -59,14 +88,34 @@ pub struct View {
 
 impl View {
     /// `outbox_limit` in bytes, for each edge; `epoch` is that of the sessions' order on this server.
-    pub fn new(inboxes: Box<dyn Inboxes>, outbox_limit: usize, epoch: u64) -> Self {
+    pub fn new(mesh: Mesh, inboxes: Box<dyn Inboxes>, outbox_limit: usize, epoch: u64) -> Self {
         Self {
-            devices: Devices::default(),
+            mesh,
+            places: Places::default(),
+            handles: forward::Handles::default(),
+            post: posted::Post::default(),
+            unsent: Mutex::default(),
+            devices: Devices::new(outbox_limit),
             sessions: SessionTable::new(epoch),
             inboxes,
             outbox_limit,
             unasked: Mutex::default(),
         }
+    }
+
+    /// To be called every few milliseconds.
+    pub fn tick(&self) {
+        self.ask_all();
+        self.mesh.tick();
+        self.give_back();
+    }
+
+    /// To be called every second or so.
+    pub fn tidy(&self) {
+        self.devices.for_each(|device| self.on(device, crate::model::lane::Lane::tick));
+        self.devices.forget_idle();
+        self.handles.forget_gone();
+        self.post_again(&[]);
     }
 
     pub fn outbox_limit(&self) -> usize {

@@ -7,12 +7,14 @@
 
 use std::sync::Arc;
 
-use super::{Parcel, Ticket, View, Waiter, now};
+use super::mesh::Acting;
+use super::{Parcel, Ticket, View, Waiter, Whom, now};
 use crate::metrics;
 use crate::model::decide::{Route, Voice};
 use crate::model::envelope::{Encoded, Envelope, Feature, Stamp};
 use crate::model::ids::{ClientId, EnvelopeId, Millis, NodeId, SessionId};
-use crate::model::outbox::{Class, Item, Keep, Prompt};
+use crate::model::lane::Place;
+use crate::model::outbox::{Class, Custody, Item, Keep, Prompt};
 use crate::model::seen::Key;
 use crate::model::session::Notice as SessionNotice;
 use crate::wire::native;
@@ -22,8 +24,7 @@ use crate::wire::notice::{MemberNotice, Membership, Notice, OnlineList, OnlineSn
 pub struct Message {
     pub envelope: Envelope,
     pub route: Route,
-    /// Whose key it came with: who is told of the outcome.
-    pub sender: NodeId,
+    pub payer: Payer,
     /// Who speaks, by its real id; an app may speak for a device.
     pub from: NodeId,
     /// How the recipients see the sender.
@@ -31,20 +32,32 @@ pub struct Message {
     pub src_client_id: Option<ClientId>,
     /// Given where the sender gave none.
     pub id: EnvelopeId,
-    /// An app over HTTP that waits for the verdict.
-    pub waiter: Option<Waiter>,
+}
+
+/// On whose account an envelope goes.
+pub enum Payer {
+    /// Whose key it came with; an app over HTTP waits for the verdict.
+    Sender(NodeId, Option<Waiter>),
+    /// Another server's, or one that is open already; `None`: nobody's.
+    Share(Option<Ticket>, Prompt),
 }
 
 impl View {
     /// Hands the message to the lanes of all its recipients. Never fails: the sender is told by its account.
     pub fn send(&self, message: Message) {
-        let Message { envelope, route, sender, from, src_id, src_client_id, id, waiter } = message;
+        let Message { envelope, route, payer, from, src_id, src_client_id, id } = message;
         let now = now();
         let session = match &route {
             Route::Session(session, _) | Route::Member { session, .. } => Some(session.clone()),
             Route::Device(_) | Route::Client(_) => None,
         };
-        let wanted = envelope.reference.is_some() || waiter.is_some();
+        let (wanted, prompt) = match &payer {
+            Payer::Sender(_, waiter) => {
+                let wanted = envelope.reference.is_some() || waiter.is_some();
+                (wanted, if wanted { Prompt::Soon } else { Prompt::Later })
+            }
+            Payer::Share(ticket, prompt) => (ticket.is_some(), *prompt),
+        };
         let class = match (envelope.feature, wanted) {
             (Feature::Reliable, _) => Class::Reliable,
             (Feature::Fast, true) => Class::FastTracked,
@@ -54,8 +67,15 @@ impl View {
             Feature::Reliable => metrics::RECEIVED_RELIABLE.inc(),
             Feature::Fast => metrics::RECEIVED_FAST.inc(),
         }
-        let ticket = (class != Class::Fast)
-            .then(|| Ticket::open(sender, id.clone(), envelope.reference.clone(), session.clone(), waiter));
+        let (ticket, opened) = match payer {
+            _ if class == Class::Fast => (None, None),
+            Payer::Sender(sender, waiter) => {
+                let whom = Whom::Sender(sender);
+                let ticket = Ticket::open(whom, id.clone(), envelope.reference.clone(), session.clone(), waiter);
+                (Some(ticket.clone()), Some(ticket))
+            }
+            Payer::Share(ticket, _) => (ticket, None),
+        };
         let keep = Arc::new(Keep {
             sender: src_id.clone(),
             id: id.clone(),
@@ -63,7 +83,7 @@ impl View {
             kind: envelope.kind,
             timestamp: now,
             session,
-            prompt: if wanted { Prompt::Soon } else { Prompt::Later },
+            prompt,
         });
         let key = envelope.id.as_ref().map(|id| match &keep.session {
             Some(session) if src_id != from => Key::masked(session, &src_id, id),
@@ -80,6 +100,7 @@ impl View {
             expires: envelope.ttl_ms.map(|ttl| now.plus(ttl)),
             keep: keep.clone(),
             shown: None,
+            custody: Custody::Own,
         };
         match route {
             Route::Device(device) => self.offer(&device, item(&stamp)),
@@ -94,31 +115,61 @@ impl View {
                     *order += u64::from(may);
                     stamp.session = Some((self.sessions.epoch(), *order));
                     let item = item(&stamp);
-                    for member in session.recipients(&from).filter(|_| may) {
-                        self.offer(member.node(), Parcel { shown: member.anonymous().cloned(), ..item.clone() });
-                    }
+                    self.gather(|| {
+                        for member in session.recipients(&from).filter(|_| may) {
+                            self.offer(member.node(), Parcel { shown: member.anonymous().cloned(), ..item.clone() });
+                        }
+                    });
                 }
             }
         }
-        if let Some(ticket) = ticket {
+        self.give_back();
+        if let Some(ticket) = opened {
             self.release(&ticket);
         }
     }
 
     /// One copy for one device.
-    pub fn offer(&self, device: &NodeId, item: Parcel) {
+    pub fn offer(&self, id: &NodeId, mut item: Parcel) {
         let device = match item.class {
-            Class::Reliable => self.devices.get_or_add(device),
-            // For somebody who is not here nothing need be remembered.
-            Class::Fast | Class::FastTracked => match self.devices.get(device.as_str()) {
+            Class::Reliable => self.devices.get_or_add(id),
+            Class::Fast | Class::FastTracked => match self.devices.get(id.as_str()) {
                 Some(device) => device,
+                None if self.place_of(id).is_some() => self.devices.get_or_add(id),
+                // For somebody who is not here nothing need be remembered.
                 None => return self.drop_fast(item),
             },
         };
         if let Some(ticket) = &item.ticket {
             ticket.expect(1);
         }
-        self.on(&device, |lane, now, out| lane.offer(item, now, out));
+        if item.class == Class::Reliable && item.key.is_none() && !self.mesh.is_alone() {
+            // On its way through the mesh it may be sent again.
+            item.key = Some(Key::of(&item.keep.sender, &item.keep.id));
+        }
+        self.on(&device, |lane, now, out| {
+            lane.place(self.place_of(id).as_ref(), self.mesh.own(), now, out);
+            lane.offer(item, now, out);
+        });
+    }
+
+    /// Where the device has its newest edge among the other servers that can be reached.
+    pub fn place_of(&self, device: &NodeId) -> Option<Place> {
+        if self.places.is_empty() {
+            return None;
+        }
+        let routes = self.mesh.routes();
+        self.places.newest(device.as_str(), |server| routes.is_reachable(server))
+    }
+
+    /// What is known of the places of `device` has changed: its lane, if there is one, looks again.
+    pub fn look_again(&self, device: &NodeId) {
+        if let Some(device) = self.devices.get(device.as_str()) {
+            self.on(&device, |lane, now, out| {
+                lane.place(self.place_of(device.id()).as_ref(), self.mesh.own(), now, out);
+            });
+            self.give_back();
+        }
     }
 
     fn drop_fast(&self, item: Parcel) {
@@ -132,10 +183,12 @@ impl View {
     /// The devices that are here at once; the home knows the others.
     fn to_client(&self, client: ClientId, sender: &NodeId, item: Parcel) {
         let mut except = vec![sender.clone()];
-        for device in self.devices.of_client(&client) {
-            if device.id() != sender {
-                except.push(device.id().clone());
-                self.offer(device.id(), item.clone());
+        let here = self.devices.of_client(&client).into_iter().map(|device| device.id().clone());
+        let elsewhere = self.places.of_client(&client).into_iter().filter(|device| self.place_of(device).is_some());
+        for device in here.chain(elsewhere) {
+            if !except.contains(&device) {
+                self.offer(&device, item.clone());
+                except.push(device);
             }
         }
         if item.class == Class::Reliable {
@@ -143,7 +196,10 @@ impl View {
             if let Some(ticket) = &item.ticket {
                 ticket.expect(1);
             }
-            self.inboxes().to_client(client, except, item);
+            match self.mesh.acting(client.as_str()) {
+                Acting::Here => self.inboxes().to_client(client, except, item),
+                Acting::There(_) | Acting::Nobody => self.to_home_of_client(client, except, &item),
+            }
         }
     }
 
@@ -177,14 +233,17 @@ impl View {
         let class = if reliable { Class::Reliable } else { Class::Fast };
         let item = server_made(frame.encode(), class, keep);
         let session = published.current();
-        for member in session.audience(notice) {
-            self.offer(member, item.clone());
-        }
+        self.gather(|| {
+            for member in session.audience(notice) {
+                self.offer(member, item.clone());
+            }
+        });
+        self.give_back();
     }
 
-    /// Whether the device has an edge.
+    /// Whether the device has an edge, at whatever server.
     pub fn is_present(&self, node: &NodeId) -> bool {
-        self.devices.get(node.as_str()).is_some_and(|device| device.is_attached())
+        self.devices.get(node.as_str()).is_some_and(|device| device.is_attached()) || self.place_of(node).is_some()
     }
 
     /// Tells a newcomer to a session with presence who is there.
@@ -213,5 +272,6 @@ fn server_made(encoded: Encoded, class: Class, keep: Keep) -> Parcel {
         expires: None::<Millis>,
         keep: Arc::new(keep),
         shown: None,
+        custody: Custody::Own,
     }
 }

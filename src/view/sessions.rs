@@ -6,13 +6,16 @@
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use arc_swap::ArcSwap;
 
-use crate::model::decide::Sessions;
+use crate::model::decide::{Known, Sessions};
 use crate::model::ids::{NodeId, SessionId};
 use crate::model::session::Session;
+use super::View;
+use super::mesh::Acting;
 
 const SHARDS: usize = 64;
 
@@ -39,7 +42,8 @@ pub struct SessionTable {
     hasher: RandomState,
     /// Of devices that are members of sessions with presence: which ones.
     watched: RwLock<HashMap<NodeId, HashSet<SessionId>>>,
-    epoch: u64,
+    /// Raised when this server begins to number what another one has numbered before.
+    epoch: AtomicU64,
 }
 
 impl SessionTable {
@@ -48,13 +52,18 @@ impl SessionTable {
             shards: std::iter::repeat_with(RwLock::default).take(SHARDS).collect(),
             hasher: RandomState::new(),
             watched: RwLock::default(),
-            epoch,
+            epoch: AtomicU64::new(epoch),
         }
     }
 
     /// Numbers of envelopes mean something only within it.
     pub fn epoch(&self) -> u64 {
-        self.epoch
+        self.epoch.load(Ordering::Acquire)
+    }
+
+    /// From now on numbers count within `epoch`, which must be higher than all that members have seen.
+    pub fn begin(&self, epoch: u64) {
+        self.epoch.fetch_max(epoch, Ordering::AcqRel);
     }
 
     fn shard(&self, id: &SessionId) -> &RwLock<HashMap<SessionId, Arc<Published>>> {
@@ -109,8 +118,21 @@ impl SessionTable {
     }
 }
 
-impl Sessions for SessionTable {
-    fn session(&self, id: &SessionId) -> Option<Arc<Session>> {
-        self.get(id).map(|published| published.current())
+/// The sessions of this server, as its own home sees them.
+pub(super) struct Here<'a>(pub(super) &'a SessionTable);
+
+impl Sessions for Here<'_> {
+    fn session(&self, id: &SessionId) -> Known {
+        self.0.get(id).map_or(Known::Nowhere, |published| Known::Here(published.current()))
+    }
+}
+
+/// The sessions as an edge of this server sees them: many have their home elsewhere.
+impl Sessions for View {
+    fn session(&self, id: &SessionId) -> Known {
+        match self.mesh.acting(id.as_str()) {
+            Acting::Here => Here(&self.sessions).session(id),
+            Acting::There(_) | Acting::Nobody => Known::Elsewhere,
+        }
     }
 }

@@ -90,6 +90,17 @@ pub fn text(json: impl AsRef<[u8]>) -> Encoded {
     frame.finish()
 }
 
+/// Bytes before the text, if `frame` is one whole text frame as a server writes it.
+pub fn header_of(frame: &[u8]) -> Option<u8> {
+    let (header, len) = match *frame {
+        [TEXT, len @ 0..=125, ..] => (2, u64::from(len)),
+        [TEXT, 126, a, b, ..] => (4, u64::from(u16::from_be_bytes([a, b]))),
+        [TEXT, 127, a, b, c, d, e, f, g, h, ..] => (MAX_HEADER, u64::from_be_bytes([a, b, c, d, e, f, g, h])),
+        _ => return None,
+    };
+    ((frame.len() - header) as u64 == len).then_some(header as u8)
+}
+
 /// A ping whose pong proves that all written before it has reached the client's WebSocket stack.
 pub fn ping(counter: u64) -> Bytes {
     control(PING, &[&counter.to_be_bytes()])
@@ -144,6 +155,15 @@ mod tests {
             assert_eq!(encoded.frame()[..header.len()], header, "{len}");
             assert_eq!(encoded.frame().len(), header.len() + len);
             assert_eq!(encoded.text(), json);
+            assert_eq!(header_of(encoded.frame()), Some(header.len() as u8));
+            assert_eq!(header_of(&encoded.frame()[..header.len() + len - 1]), None, "cut at {len}");
+        }
+    }
+
+    #[test]
+    fn only_a_whole_text_frame_has_a_header() {
+        for other in [&b""[..], &[0x81], &[0x81, 1], &[0x81, 0, 0], &[0x89, 0], &[0x81, 0x80], &[0x81, 127, 0, 0], &[1, 0]] {
+            assert_eq!(header_of(other), None, "{other:?}");
         }
     }
 

@@ -88,7 +88,7 @@ fn attach(world: &mut World) {
     let replay = if world.random.percent(world.plan.manual) { Replay::Manual } else { Replay::Auto };
     let acks = if world.random.percent(world.plan.app) { Acks::Application } else { Acks::Transport };
     let slowness = [2, 40, 600][world.random.pick(3)];
-    world.attach(Options { acks, replay, limit: world.plan.limit as usize }, slowness);
+    world.attach(Options { acks, replay, limit: world.plan.limit as usize, number: 1 }, slowness);
 }
 
 /// No more faults: the disk has room, who is broken is gone.

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 
 use sparkmesh::model::custody::Outcome;
 use sparkmesh::model::ids::{ConnectionId, Millis, Seq};
-use sparkmesh::model::lane::{Delivery, Effect, Lane, Options, Replay};
-use sparkmesh::model::outbox::{Acks, Class, Item};
+use sparkmesh::model::lane::{Delivery, Effect, Kept, Lane, Options, Replay};
+use sparkmesh::model::outbox::{Acks, Class, Custody, Item};
 use sparkmesh::model::seen::Key;
 
 use crate::disk::{Answer, Ask, Disk, From, Ticket};
@@ -48,7 +48,7 @@ impl World {
             plan,
             random,
             now: 1_000_000,
-            lane: Lane::new(frames::ping),
+            lane: Lane::new(frames::ping, plan.limit as usize),
             disk: Disk::default(),
             sockets: Vec::new(),
             judge: Judge::default(),
@@ -122,6 +122,7 @@ impl World {
             Effect::Settle { ticket, outcome, .. } => self.judge.settled(ticket, outcome),
             Effect::AskLater(connection) => self.unasked.push_back((self.now + 20, connection)),
             Effect::Count { .. } | Effect::Duplicate => {}
+            Effect::Forward { .. } | Effect::Elsewhere(_) => panic!("there is no other server in this world"),
             Effect::Read { from, room, generation } => self.ask_disk(Ask::Read { from, room, generation }),
             Effect::Remove(seq) => {
                 if let Some(envelope) = self.disk.envelope_at(seq) {
@@ -239,7 +240,10 @@ impl World {
                     self.judge.settled(ticket, outcome);
                 }
                 match (from, seq) {
-                    (From::Lane, _) => self.ask("appended", |lane, _, out| lane.appended(key, &keep, seq, out)),
+                    (From::Lane, _) => {
+                        let kept = seq.map_or(Kept::Nowhere, Kept::InInbox);
+                        self.ask("appended", |lane, now, out| lane.appended(key, &keep, kept, now, out));
+                    }
                     (From::Elsewhere, Some(seq)) => {
                         self.ask("elsewhere", |lane, _, out| lane.stored_elsewhere(seq, out));
                     }
@@ -318,7 +322,7 @@ impl World {
 
     pub(crate) fn attach_healthy(&mut self) {
         let limit = self.plan.limit as usize;
-        self.attach(Options { acks: Acks::Transport, replay: Replay::Auto, limit }, HEALTHY);
+        self.attach(Options { acks: Acks::Transport, replay: Replay::Auto, limit, number: 1 }, HEALTHY);
     }
 
     pub(crate) fn offer(&mut self, envelope: usize) {
@@ -350,6 +354,7 @@ impl World {
             expires,
             keep,
             shown: None,
+            custody: Custody::Own,
         }
     }
 

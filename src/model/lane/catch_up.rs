@@ -38,28 +38,42 @@ pub(super) enum Reading {
 pub enum End {
     Reached,
     More,
+    /// The home of the inbox cannot be reached: there is nothing to read until it is back.
+    Away,
+}
+
+/// Where an envelope that was to go into the inbox is now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    InInbox(Seq),
+    /// Durable at this server, on its way to the inbox or to the device, whichever is back first.
+    Held,
+    Nowhere,
 }
 
 impl<T> Lane<T> {
-    /// The inbox answers one [`Effect::Append`]: its place, or `None` when it could not be stored. The inbox has told the
-    /// sender itself.
-    pub fn appended(&mut self, key: Option<Key>, keep: &Arc<Keep>, seq: Option<Seq>, out: &mut Effects<T>) {
+    /// The inbox answers one [`Effect::Append`]: where the envelope is now. The inbox has told the sender
+    /// itself.
+    pub fn appended(&mut self, key: Option<Key>, keep: &Arc<Keep>, kept: Kept, now: Millis, out: &mut Effects<T>) {
         self.appending = self.appending.saturating_sub(1);
         if let Some(key) = key {
-            self.seen.settle(key, if seq.is_some() { Outcome::Stored } else { Outcome::Failed });
+            self.seen.settle(key, if kept == Kept::Nowhere { Outcome::Failed } else { Outcome::Stored });
         }
         let laid = self.laid.iter().position(|of| Arc::ptr_eq(of, keep)).map(|at| self.laid.swap_remove(at)).is_some();
-        match seq {
-            Some(seq) => {
+        match kept {
+            Kept::InInbox(seq) => {
+                self.elsewhere.stored(seq, now);
                 if self.is_attached() {
                     self.edges.iter_mut().any(|edge| edge.outbox.name_ghost(keep, seq));
-                    self.stored(seq);
+                    if !self.is_abroad() {
+                        self.stored(seq);
+                    }
                 }
                 if laid {
                     out.push(Effect::Remove(seq));
                 }
             }
-            None => self.edges.iter_mut().for_each(|edge| edge.outbox.drop_ghost(keep)),
+            Kept::Held | Kept::Nowhere => self.edges.iter_mut().for_each(|edge| edge.outbox.drop_ghost(keep)),
         }
         self.read_again();
         if self.appending == 0 && matches!(self.mode, Mode::CatchUp { next: None, .. }) {
@@ -70,7 +84,7 @@ impl<T> Lane<T> {
 
     /// The inbox has stored something that did not come from this lane.
     pub fn stored_elsewhere(&mut self, seq: Seq, out: &mut Effects<T>) {
-        if self.is_attached() {
+        if self.is_attached() && !self.is_abroad() {
             self.stored(seq);
             self.pump(out);
         }
@@ -138,6 +152,8 @@ impl<T> Lane<T> {
             out.push(Effect::Wake(edge.connection));
         }
         match end {
+            End::Away if self.appending == 0 => self.mode = Mode::Live,
+            End::Away => *next = None,
             _ if !whole || outdated => {}
             End::Reached if self.appending == 0 => self.mode = Mode::Live,
             End::Reached => *reading = Reading::Later,
@@ -188,7 +204,7 @@ impl<T> Lane<T> {
         self.append_behind(item, why, out);
     }
 
-    fn append_behind(&mut self, item: Item<T>, why: Why, out: &mut Effects<T>) {
+    pub(super) fn append_behind(&mut self, item: Item<T>, why: Why, out: &mut Effects<T>) {
         if matches!(self.mode, Mode::Live) && !self.edges.is_empty() {
             self.fall_behind();
         }

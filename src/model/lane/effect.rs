@@ -2,6 +2,7 @@
 
 use super::super::codes::Close;
 use super::super::custody::Outcome;
+use super::super::frames::Carried;
 use super::super::ids::{ConnectionId, NodeId, Seq};
 use super::super::outbox::{Class, Item};
 
@@ -46,6 +47,16 @@ pub enum Effect<T> {
     AskLater(ConnectionId),
     /// Into the inbox; answered by [`super::Lane::appended`].
     Append(Item<T>, Why),
+    /// To the lane of this device at another server; answered by [`super::Lane::fated`] where `number` is not 0.
+    Forward {
+        server: NodeId,
+        number: u32,
+        known: Seq,
+        shown: Option<NodeId>,
+        envelope: Carried,
+    },
+    /// Tell the custodian that the device is not here.
+    Elsewhere(T),
     /// Tell the sender.
     Settle {
         ticket: T,

@@ -4,27 +4,30 @@ use super::super::outbox::Prompt;
 use super::super::seen::{Key, WINDOW_MS};
 use super::*;
 
-const LIMIT: usize = 2_000;
-const OLD: ConnectionId = ConnectionId(1);
-const NEW: ConnectionId = ConnectionId(2);
+pub(super) const LIMIT: usize = 2_000;
+pub(super) const OLD: ConnectionId = ConnectionId(1);
+pub(super) const NEW: ConnectionId = ConnectionId(2);
 
 /// A lane with its inbox: appends are kept until [`Bench::store`] answers them.
-struct Bench {
-    lane: Lane<u32>,
-    now: Millis,
-    out: Vec<Effect<u32>>,
-    appended: Vec<Item<u32>>,
-    settled: Vec<(u32, Outcome)>,
-    removed: Vec<u64>,
-    reads: Vec<(u64, u64)>,
-    inbox: Vec<Item<u32>>,
+pub(super) struct Bench {
+    pub(super) lane: Lane<u32>,
+    pub(super) now: Millis,
+    pub(super) out: Vec<Effect<u32>>,
+    pub(super) appended: Vec<Item<u32>>,
+    pub(super) settled: Vec<(u32, Outcome)>,
+    /// To which server, under which number, with which hint.
+    pub(super) forwarded: Vec<(String, u32, u64)>,
+    pub(super) returned: Vec<u32>,
+    pub(super) removed: Vec<u64>,
+    pub(super) reads: Vec<(u64, u64)>,
+    pub(super) inbox: Vec<Item<u32>>,
 }
 
 fn ping(counter: u64) -> Bytes {
     format!("ping {counter}").into()
 }
 
-fn item(number: u32) -> Item<u32> {
+pub(super) fn item(number: u32) -> Item<u32> {
     Item {
         encoded: Encoded::new(format!("{number}").into(), 0),
         key: Some(Key(number.into())),
@@ -43,21 +46,24 @@ fn item(number: u32) -> Item<u32> {
             prompt: Prompt::Soon,
         }),
         shown: None,
+        custody: Custody::Own,
     }
 }
 
-fn auto() -> Options {
-    Options { acks: Acks::Transport, replay: Replay::Auto, limit: LIMIT }
+pub(super) fn auto() -> Options {
+    Options { acks: Acks::Transport, replay: Replay::Auto, limit: LIMIT, number: 5 }
 }
 
 impl Bench {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
-            lane: Lane::new(ping),
+            lane: Lane::new(ping, LIMIT),
             now: Millis(1_000),
             out: Vec::new(),
             appended: Vec::new(),
             settled: Vec::new(),
+            forwarded: Vec::new(),
+            returned: Vec::new(),
             removed: Vec::new(),
             reads: Vec::new(),
             inbox: Vec::new(),
@@ -65,14 +71,14 @@ impl Bench {
     }
 
     /// With one edge that has found the inbox empty.
-    fn live() -> Self {
+    pub(super) fn live() -> Self {
         let mut bench = Self::new();
         bench.attach(OLD, auto());
         bench.read();
         bench
     }
 
-    fn act(&mut self, act: impl FnOnce(&mut Lane<u32>, Millis, &mut Vec<Effect<u32>>)) {
+    pub(super) fn act(&mut self, act: impl FnOnce(&mut Lane<u32>, Millis, &mut Vec<Effect<u32>>)) {
         act(&mut self.lane, self.now, &mut self.out);
         for effect in std::mem::take(&mut self.out) {
             match effect {
@@ -83,6 +89,10 @@ impl Bench {
                     self.inbox.retain(|item| item.seq != Some(seq));
                 }
                 Effect::Read { from, generation, .. } => self.reads.push((from.0, generation)),
+                Effect::Forward { server, number, known, .. } => {
+                    self.forwarded.push((server.to_string(), number, known.0));
+                }
+                Effect::Elsewhere(ticket) => self.returned.push(ticket),
                 Effect::Wake(_)
                 | Effect::AskLater(_)
                 | Effect::Count { .. }
@@ -92,23 +102,23 @@ impl Bench {
         }
     }
 
-    fn attach(&mut self, connection: ConnectionId, options: Options) {
+    pub(super) fn attach(&mut self, connection: ConnectionId, options: Options) {
         self.act(|lane, now, out| lane.attach(connection, options, now, out));
     }
 
-    fn detach(&mut self, connection: ConnectionId) {
+    pub(super) fn detach(&mut self, connection: ConnectionId) {
         self.act(|lane, now, out| lane.detach(connection, now, out));
     }
 
-    fn offer(&mut self, number: u32) {
+    pub(super) fn offer(&mut self, number: u32) {
         self.offer_item(item(number));
     }
 
-    fn offer_item(&mut self, item: Item<u32>) {
+    pub(super) fn offer_item(&mut self, item: Item<u32>) {
         self.act(|lane, now, out| lane.offer(item, now, out));
     }
 
-    fn take(&mut self, connection: ConnectionId) -> Vec<String> {
+    pub(super) fn take(&mut self, connection: ConnectionId) -> Vec<String> {
         let mut batch = VecDeque::new();
         self.act(|lane, now, out| {
             lane.take(connection, 100_000, now, &mut batch, out);
@@ -116,36 +126,36 @@ impl Bench {
         batch.into_iter().map(|frame| String::from_utf8(frame.to_vec()).unwrap()).collect()
     }
 
-    fn pong(&mut self, connection: ConnectionId, counter: u64) {
+    pub(super) fn pong(&mut self, connection: ConnectionId, counter: u64) {
         self.act(|lane, now, out| lane.pong(connection, counter, now, out));
     }
 
-    fn pass(&mut self, ms: u64) {
+    pub(super) fn pass(&mut self, ms: u64) {
         self.now = self.now.plus(ms);
         self.act(Lane::tick);
     }
 
     /// The inbox answers all appends, then all reads.
-    fn store(&mut self) {
+    pub(super) fn store(&mut self) {
         for mut item in std::mem::take(&mut self.appended) {
             let (key, keep) = (item.key, item.keep.clone());
             let seq = Seq(self.inbox.last().and_then(|last| last.seq).map_or(1, |last| last.0 + 1));
             item.seq = Some(seq);
             item.ticket = None;
             self.inbox.push(item);
-            self.act(|lane, _, out| lane.appended(key, &keep, Some(seq), out));
+            self.act(|lane, now, out| lane.appended(key, &keep, Kept::InInbox(seq), now, out));
         }
         self.read();
     }
 
-    fn read(&mut self) {
+    pub(super) fn read(&mut self) {
         while let Some((from, generation)) = self.reads.pop() {
             let items: Vec<_> = self.inbox.iter().filter(|item| item.seq >= Some(Seq(from))).cloned().collect();
             self.act(|lane, now, out| lane.page(generation, items, End::Reached, now, out));
         }
     }
 
-    fn waiting(&self) -> Vec<u32> {
+    pub(super) fn waiting(&self) -> Vec<u32> {
         self.appended.iter().filter_map(|item| item.ticket).collect()
     }
 }

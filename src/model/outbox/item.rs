@@ -28,6 +28,7 @@ pub struct Item<T> {
     pub keep: Arc<Keep>,
     /// The recipient as the sender may know it, where that is not its real id.
     pub shown: Option<NodeId>,
+    pub custody: Custody,
 }
 
 impl<T> Item<T> {
@@ -69,6 +70,15 @@ impl Keep {
     pub(super) fn is(&self, sender: &NodeId, id: &EnvelopeId) -> bool {
         self.id == *id && self.sender == *sender
     }
+}
+
+/// Which server must see to it that an item arrives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Custody {
+    /// This one.
+    Own,
+    /// Another one, which has lent it to this one and finds another way where this one cannot.
+    Lent,
 }
 
 /// What is done for an item after it is written.

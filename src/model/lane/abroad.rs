@@ -1,0 +1,292 @@
+//! The way over another server, where the device has its newest edge.
+//!
+//! What has been sent there stays open here until that server's lane answers for it. Invariants:
+//! - while the way abroad serves, local edges stand by and hold nothing of our own;
+//! - open items are in the order in which they were sent; when the way ends they all are taken back and go on together, in
+//!   that order, before anything newer;
+//! - while an append is unanswered, nothing reliable goes abroad: it would overtake;
+//! - what another custodian has lent us is never sent on: it is told that the device is elsewhere.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+
+use super::super::custody::Outcome;
+use super::super::frames::{Carried, Fate};
+use super::super::ids::{Millis, NodeId, Seq};
+use super::super::outbox::{Class, Custody, Item};
+use super::super::seen::Key;
+use super::catch_up::Mode;
+use super::effect::Effects;
+use super::{Effect, Lane, Replay, Why};
+
+/// How long after an append another server is told of it with each envelope, in milliseconds: the home tells it too, and
+/// that has arrived by then.
+const HINT_MS: u64 = 2_000;
+/// Open items may take this many times what an edge's outbox may: the lane abroad holds as much, and as much again is on
+/// its way there and back.
+const ROOM: usize = 4;
+
+/// Where a device is attached, other than here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    pub server: NodeId,
+    /// Of the attachment.
+    pub number: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Abroad<T> {
+    pub(super) place: Place,
+    open: VecDeque<(u32, Item<T>)>,
+    bytes: usize,
+}
+
+/// What a lane knows of other servers.
+#[derive(Debug)]
+pub(super) struct Elsewhere<T> {
+    way: Option<Abroad<T>>,
+    /// It has said that the device is not there; nothing goes there until another place is known.
+    denied: Option<Place>,
+    /// Of what is sent abroad: the last number.
+    counter: u32,
+    /// When the inbox has last answered an append of this lane, and with which place.
+    stored: Option<(Seq, Millis)>,
+}
+
+impl<T> Default for Elsewhere<T> {
+    fn default() -> Self {
+        Self { way: None, denied: None, counter: 0, stored: None }
+    }
+}
+
+impl<T> Elsewhere<T> {
+    /// Nothing would be lost by forgetting it.
+    pub(super) fn is_idle(&self) -> bool {
+        self.way.as_ref().is_none_or(|way| way.open.is_empty())
+    }
+
+    pub(super) fn serves(&self) -> bool {
+        self.way.is_some()
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.way.as_ref().map_or(0, |way| way.bytes)
+    }
+
+    pub(super) fn stored(&mut self, seq: Seq, now: Millis) {
+        self.stored = Some((seq, now));
+    }
+
+    /// The same envelope, open abroad.
+    pub(super) fn find(&mut self, key: Key) -> Option<&mut Item<T>> {
+        let way = self.way.as_mut()?;
+        way.open.iter_mut().map(|(_, item)| item).find(|item| item.key == Some(key) && item.class == Class::Reliable)
+    }
+
+    fn hint(&self, now: Millis) -> Seq {
+        self.stored.filter(|(_, at)| now.since(*at) < HINT_MS).map_or(Seq(0), |(seq, _)| seq)
+    }
+}
+
+impl<T> Abroad<T> {
+    fn new(place: Place) -> Self {
+        Self { place, open: VecDeque::new(), bytes: 0 }
+    }
+
+    /// Numbers wrap; those that are open lie close together.
+    fn at(&self, number: u32) -> Option<usize> {
+        let (first, _) = self.open.front()?;
+        let wanted = number.wrapping_sub(*first);
+        let at = self.open.partition_point(|(of, _)| of.wrapping_sub(*first) < wanted);
+        self.open.get(at).filter(|(of, _)| *of == number).map(|_| at)
+    }
+
+    fn remove(&mut self, number: u32) -> Option<Item<T>> {
+        let (_, item) = self.open.remove(self.at(number)?)?;
+        self.bytes -= item.cost();
+        Some(item)
+    }
+}
+
+impl<T> Lane<T> {
+    /// Where the device has its newest edge other than here, among the servers that can be reached; `own` is this server.
+    /// To be said before each offer, and whenever it has changed.
+    pub fn place(&mut self, newest: Option<&Place>, own: &NodeId, now: Millis, out: &mut Effects<T>) {
+        if newest.is_some() && self.elsewhere.denied.as_ref() != newest {
+            self.elsewhere.denied = None;
+        }
+        let is_newer = |place: &&Place| {
+            let local = self.edges.last().map(|edge| edge.options.number);
+            local.is_none_or(|local| (place.number, &place.server) > (local, own))
+        };
+        let serves = newest.filter(|_| self.elsewhere.denied.is_none()).filter(is_newer);
+        if self.elsewhere.way.as_ref().map(|way| &way.place) == serves {
+            return;
+        }
+        let open = self.take_back_abroad();
+        match serves {
+            Some(place) => self.go_abroad(place.clone(), open, now, out),
+            None => self.come_back(open, now, out),
+        }
+    }
+
+    pub fn is_abroad(&self) -> bool {
+        self.elsewhere.serves()
+    }
+
+    /// Where this lane sends to, if another server serves the device.
+    pub fn way_abroad(&self) -> Option<&Place> {
+        self.elsewhere.way.as_ref().map(|way| &way.place)
+    }
+
+    fn go_abroad(&mut self, place: Place, open: Vec<Item<T>>, now: Millis, out: &mut Effects<T>) {
+        let held = self.take_back_all(out);
+        if !self.edges.is_empty() {
+            // The lane abroad reads the inbox now.
+            self.mode = Mode::Live;
+            self.generation += 1;
+        }
+        self.elsewhere.way = Some(Abroad::new(place));
+        for item in open.into_iter().chain(held) {
+            self.send_abroad(item, now, out);
+        }
+    }
+
+    /// The way abroad has ended. What was open there goes to this server's edges, else to the inbox.
+    fn come_back(&mut self, open: Vec<Item<T>>, now: Millis, out: &mut Effects<T>) {
+        self.elsewhere.way = None;
+        if self.edges.is_empty() {
+            return self.append_all(open, Why::Absent, now, out);
+        }
+        if self.edges.last().is_some_and(|edge| edge.options.replay == Replay::Auto) {
+            self.catch_up_from(Seq(1));
+        }
+        self.send_again(open, now, out);
+        self.pump(out);
+    }
+
+    fn take_back_abroad(&mut self) -> Vec<Item<T>> {
+        let Some(way) = &mut self.elsewhere.way else { return Vec::new() };
+        way.bytes = 0;
+        way.open.drain(..).map(|(_, item)| item).collect()
+    }
+
+    /// One item by the way abroad, which there must be.
+    pub(super) fn send_abroad(&mut self, item: Item<T>, now: Millis, out: &mut Effects<T>) {
+        let expired = item.expires.is_some_and(|at| at <= now);
+        let limit = self.limit_abroad();
+        let Some(way) = self.elsewhere.way.as_mut().filter(|_| !expired) else {
+            return self.settle(item, Outcome::Dropped, out);
+        };
+        if item.custody == Custody::Lent {
+            return Self::send_home(item, out);
+        }
+        if item.class == Class::Reliable {
+            if self.appending > 0 {
+                return self.append_behind(item, Why::Behind, out);
+            }
+            if way.bytes > 0 && way.bytes + item.cost() > limit {
+                // Whatever is open is older.
+                let mut older = self.take_back_abroad();
+                older.push(item);
+                return self.append_all(older, Why::Overflow, now, out);
+            }
+        }
+        let known = self.elsewhere.hint(now);
+        let Some(way) = &mut self.elsewhere.way else { return };
+        let tracked = item.class != Class::Fast;
+        if tracked {
+            // 0 says that nobody waits.
+            self.elsewhere.counter = self.elsewhere.counter.checked_add(1).unwrap_or(1);
+        }
+        let number = if tracked { self.elsewhere.counter } else { 0 };
+        out.push(Effect::Forward {
+            server: way.place.server.clone(),
+            number,
+            known,
+            shown: item.shown.clone(),
+            envelope: item.carried(now),
+        });
+        if tracked {
+            way.bytes += item.cost();
+            way.open.push_back((number, item));
+        } else {
+            out.push(Effect::Count { class: item.class, outcome: Outcome::Delivered });
+        }
+    }
+
+    fn limit_abroad(&self) -> usize {
+        self.limit.saturating_mul(ROOM)
+    }
+
+    /// The server abroad answers for what was sent there as `number`. What has been taken back since is not waited for.
+    pub fn fated(&mut self, number: u32, fate: Fate, now: Millis, out: &mut Effects<T>) {
+        let Some(way) = &mut self.elsewhere.way else { return };
+        match fate {
+            Fate::Settled(Outcome::Failed) => {
+                // It can store nothing; perhaps this server can.
+                let Some(item) = way.remove(number) else { return };
+                self.append_all(vec![item], Why::Behind, now, out);
+            }
+            Fate::Settled(outcome) => {
+                let Some(item) = way.remove(number) else { return };
+                self.settle(item, outcome, out);
+            }
+            Fate::Elsewhere => {
+                if way.at(number).is_none() {
+                    return;
+                }
+                self.elsewhere.denied = Some(way.place.clone());
+                let open = self.take_back_abroad();
+                self.come_back(open, now, out);
+            }
+        }
+    }
+
+    /// Who waits for what was sent abroad as `number`, and as whom it knows the recipient.
+    pub fn waits_abroad(&self, number: u32) -> Option<(&T, Option<&NodeId>)> {
+        let way = self.elsewhere.way.as_ref()?;
+        let (_, item) = way.open.get(way.at(number)?)?;
+        item.ticket.as_ref().map(|ticket| (ticket, item.shown.as_ref()))
+    }
+
+    /// What was lent goes back to its custodian, who finds another way.
+    pub(super) fn send_home(item: Item<T>, out: &mut Effects<T>) {
+        for ticket in item.ticket.into_iter().chain(item.repeats) {
+            out.push(Effect::Elsewhere(ticket));
+        }
+    }
+
+    /// A custodian has stored something up to `known` before what it sends now: that is read first.
+    pub fn hinted(&mut self, known: Seq, out: &mut Effects<T>) {
+        let auto = self.edges.last().is_some_and(|edge| edge.options.replay == Replay::Auto);
+        if auto && known > self.highest {
+            self.stored_elsewhere(known, out);
+        }
+    }
+
+    /// The home of the inbox is back, and what lies there has not been read by whoever replays it.
+    pub fn home_is_back(&mut self, out: &mut Effects<T>) {
+        let auto = self.edges.last().is_some_and(|edge| edge.options.replay == Replay::Auto);
+        if auto && !self.is_abroad() {
+            self.catch_up_from(Seq(1));
+            self.pump(out);
+        }
+    }
+}
+
+impl<T> Item<T> {
+    /// The item as it goes to another server.
+    pub fn carried(&self, now: Millis) -> Carried {
+        Carried {
+            encoded: self.encoded.clone(),
+            key: self.key,
+            seq: self.seq,
+            class: self.class,
+            ttl: self.expires.map(|at| at.since(now)),
+            keep: self.keep.clone(),
+        }
+    }
+}

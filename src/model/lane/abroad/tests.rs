@@ -1,0 +1,254 @@
+//! Each rule of the way abroad by itself.
+
+use super::super::super::outbox::Acks;
+use super::super::tests::{Bench, LIMIT, NEW, OLD, auto, item};
+use super::super::{End, Kept, Options};
+use super::*;
+
+fn id(text: &str) -> NodeId {
+    text.parse().unwrap()
+}
+
+fn at(server: &str, number: u64) -> Place {
+    Place { server: id(server), number }
+}
+
+impl Bench {
+    fn place(&mut self, place: Option<Place>) {
+        self.act(|lane, now, out| lane.place(place.as_ref(), &id("own"), now, out));
+    }
+
+    fn fate(&mut self, number: u32, fate: Fate) {
+        self.act(|lane, now, out| lane.fated(number, fate, now, out));
+    }
+
+    /// Whom what was sent went to since the last time, by its numbers.
+    fn sent(&mut self) -> Vec<(String, u32)> {
+        std::mem::take(&mut self.forwarded).into_iter().map(|(server, number, _)| (server, number)).collect()
+    }
+
+    fn lend(&mut self, number: u32) {
+        self.offer_item(Item { custody: Custody::Lent, ..item(number) });
+    }
+}
+
+fn to(server: &str, numbers: impl IntoIterator<Item = u32>) -> Vec<(String, u32)> {
+    numbers.into_iter().map(|number| (server.to_owned(), number)).collect()
+}
+
+const DELIVERED: Fate = Fate::Settled(Outcome::Delivered);
+
+#[test]
+fn who_is_attached_elsewhere_is_written_to_there_and_settled_by_the_answer() {
+    let mut bench = Bench::new();
+    bench.place(Some(at("t", 1)));
+    bench.offer(11);
+    bench.offer(12);
+    assert_eq!(bench.sent(), to("t", [1, 2]));
+    assert!(bench.settled.is_empty() && bench.appended.is_empty(), "no disk while the recipient is there");
+    bench.fate(2, DELIVERED);
+    bench.fate(1, Fate::Settled(Outcome::Stored));
+    bench.fate(1, DELIVERED);
+    assert_eq!(bench.settled, [(12, Outcome::Delivered), (11, Outcome::Stored)], "each once");
+}
+
+#[test]
+fn what_is_open_goes_to_the_next_place_before_anything_newer() {
+    let mut bench = Bench::new();
+    bench.place(Some(at("t", 1)));
+    (11..14).for_each(|number| bench.offer(number));
+    bench.fate(1, DELIVERED);
+    bench.sent();
+    bench.place(Some(at("u", 2)));
+    bench.offer(14);
+    assert_eq!(bench.sent(), to("u", [4, 5, 6]), "two again, then the new one");
+    bench.fate(2, DELIVERED);
+    assert_eq!(bench.settled.len(), 1, "an answer of the former place settles nothing");
+    (4..7).for_each(|number| bench.fate(number, DELIVERED));
+    assert_eq!(bench.settled.len(), 4);
+}
+
+#[test]
+fn what_is_open_is_appended_in_order_when_the_place_is_gone_and_newer_ones_follow_there() {
+    let mut bench = Bench::new();
+    bench.place(Some(at("t", 1)));
+    (11..13).for_each(|number| bench.offer(number));
+    bench.sent();
+    bench.place(None);
+    bench.place(Some(at("t", 2)));
+    bench.offer(13);
+    assert_eq!(bench.waiting(), [11, 12, 13], "not before the inbox has answered");
+    assert!(bench.sent().is_empty());
+    bench.store();
+    bench.offer(14);
+    assert_eq!(bench.forwarded, [("t".to_owned(), 3, 3)], "with the hint that the inbox has three");
+    bench.pass(3_000);
+    bench.forwarded.clear();
+    bench.offer(15);
+    assert_eq!(bench.forwarded, [("t".to_owned(), 4, 0)], "the home has told it by now");
+}
+
+#[test]
+fn a_place_that_has_nobody_is_not_asked_again() {
+    let mut bench = Bench::new();
+    bench.place(Some(at("t", 1)));
+    bench.offer(11);
+    bench.fate(1, Fate::Elsewhere);
+    assert_eq!(bench.waiting(), [11]);
+    bench.store();
+    bench.sent();
+    bench.place(Some(at("t", 1)));
+    bench.offer(12);
+    assert_eq!((bench.sent(), bench.waiting()), (vec![], vec![12]));
+    bench.store();
+    bench.place(Some(at("t", 3)));
+    bench.offer(13);
+    assert_eq!(bench.sent(), to("t", [2]), "a new attachment is another place");
+}
+
+#[test]
+fn a_newer_place_takes_over_what_edges_here_hold() {
+    let mut bench = Bench::live();
+    bench.offer(11);
+    bench.take(OLD);
+    bench.offer(12);
+    bench.place(Some(at("t", 4)));
+    assert!(bench.sent().is_empty(), "our edge is newer");
+    bench.place(Some(at("t", 6)));
+    assert_eq!(bench.sent(), to("t", [1, 2]));
+    bench.offer(13);
+    assert_eq!((bench.sent(), bench.take(OLD).len()), (to("t", [3]), 0));
+    bench.place(None);
+    bench.store();
+    bench.pong(OLD, 1);
+    assert_eq!(bench.take(OLD), ["11", "12", "13", "ping 2"], "the older edge serves again");
+}
+
+#[test]
+fn of_equal_numbers_the_higher_server_is_the_newer() {
+    for (server, expected) in [("zz", to("zz", [1])), ("aa", vec![])] {
+        let mut bench = Bench::live();
+        bench.place(Some(at(server, 5)));
+        bench.offer(11);
+        assert_eq!(bench.sent(), expected);
+    }
+}
+
+#[test]
+fn a_new_edge_here_receives_what_is_open_abroad() {
+    let mut bench = Bench::new();
+    bench.place(Some(at("t", 1)));
+    bench.offer(11);
+    bench.attach(NEW, auto());
+    bench.place(Some(at("t", 1)));
+    bench.offer(12);
+    assert_eq!(bench.waiting(), [11, 12], "behind what may lie in the inbox");
+    bench.store();
+    assert_eq!(bench.take(NEW).concat(), "1112ping 1");
+}
+
+#[test]
+fn what_is_lent_is_served_or_given_back_and_never_sent_on() {
+    let mut bench = Bench::new();
+    bench.lend(11);
+    assert_eq!(bench.returned, [11], "nobody is here");
+    bench.attach(OLD, auto());
+    bench.read();
+    bench.lend(12);
+    bench.take(OLD);
+    bench.lend(13);
+    bench.place(Some(at("t", 6)));
+    assert_eq!(bench.returned, [11, 12, 13], "its newest edge is elsewhere");
+    bench.lend(14);
+    assert_eq!((bench.sent(), bench.returned.last()), (vec![], Some(&14)));
+}
+
+#[test]
+fn what_is_lent_goes_to_the_inbox_when_the_edge_breaks() {
+    let mut bench = Bench::live();
+    bench.lend(11);
+    bench.detach(OLD);
+    assert_eq!(bench.waiting(), [11]);
+}
+
+#[test]
+fn too_much_abroad_goes_to_the_inbox_all_of_it() {
+    let mut bench = Bench::new();
+    bench.place(Some(at("t", 1)));
+    let cost = item(100).cost();
+    let fit = LIMIT * ROOM / cost;
+    (0..=fit as u32).for_each(|number| bench.offer(100 + number));
+    assert_eq!(bench.forwarded.len(), fit);
+    assert_eq!(bench.waiting(), (100..=100 + fit as u32).collect::<Vec<_>>(), "in order");
+}
+
+#[test]
+fn what_cannot_be_stored_there_is_stored_from_here() {
+    let mut bench = Bench::new();
+    bench.place(Some(at("t", 1)));
+    bench.offer(11);
+    bench.fate(1, Fate::Settled(Outcome::Failed));
+    assert_eq!((bench.waiting(), bench.settled.len()), (vec![11], 0));
+}
+
+#[test]
+fn fast_ones_are_sent_and_forgotten_or_tracked_and_dropped() {
+    let mut bench = Bench::new();
+    bench.place(Some(at("t", 1)));
+    bench.offer_item(Item { class: Class::Fast, ticket: None, ..item(11) });
+    assert_eq!(bench.sent(), to("t", [0]));
+    bench.offer_item(Item { class: Class::FastTracked, ..item(12) });
+    bench.place(None);
+    assert_eq!((bench.settled.as_slice(), bench.waiting()), (&[(12, Outcome::Dropped)][..], vec![]));
+}
+
+#[test]
+fn numbers_wrap() {
+    let mut bench = Bench::new();
+    bench.place(Some(at("t", 1)));
+    bench.lane.elsewhere.counter = u32::MAX - 1;
+    (11..14).for_each(|number| bench.offer(number));
+    assert_eq!(bench.sent(), to("t", [u32::MAX, 1, 2]), "0 is nobody's");
+    bench.fate(2, DELIVERED);
+    bench.fate(u32::MAX, DELIVERED);
+    bench.fate(1, DELIVERED);
+    assert_eq!(bench.settled.len(), 3);
+}
+
+#[test]
+fn a_home_that_is_away_does_not_hold_up_the_lane_and_is_read_when_it_is_back() {
+    let mut bench = Bench::new();
+    bench.attach(OLD, auto());
+    let (_, generation) = bench.reads.pop().unwrap();
+    bench.act(|lane, now, out| lane.page(generation, Vec::new(), End::Away, now, out));
+    bench.offer(11);
+    assert_eq!(bench.take(OLD), ["11", "ping 1"], "live");
+    bench.pong(OLD, 1);
+    let mut waiting = item(9);
+    waiting.seq = Some(Seq(1));
+    bench.inbox.push(waiting);
+    bench.act(|lane, _, out| lane.home_is_back(out));
+    bench.read();
+    assert_eq!(bench.take(OLD)[0], "9");
+}
+
+#[test]
+fn what_is_held_is_stored_and_is_not_read_from_the_inbox() {
+    let mut bench = Bench::live();
+    let manual = Options { acks: Acks::Transport, ..auto() };
+    bench.attach(NEW, manual);
+    bench.read();
+    bench.pass(1);
+    (11..100).for_each(|number| bench.offer(number));
+    let held: Vec<_> = std::mem::take(&mut bench.appended);
+    assert!(!held.is_empty(), "overflow");
+    for item in held {
+        bench.act(|lane, now, out| lane.appended(item.key, &item.keep, Kept::Held, now, out));
+    }
+    assert!(bench.reads.is_empty());
+    bench.take(NEW);
+    bench.pong(NEW, 1);
+    bench.settled.clear();
+    bench.offer(100);
+    assert!(bench.appended.is_empty(), "live again");
+}

@@ -1,0 +1,425 @@
+//! The mesh as the data path uses it: what goes to another server, and what comes from there.
+//!
+//! Owns the streams to and from every other server, the queues of our links, and the published routes and placement.
+//! Invariants:
+//! - a frame is numbered and queued under its stream's lock, so that it leaves in its stream's order;
+//! - a frame that came is handled under the lock of its origin's stream: once, and in order;
+//! - whoever handles a frame may send, and takes no lock of an incoming stream while it holds a lane.
+//!
+//! What is said is [`Dispatch`]es; what they mean is told in [`super::handle`]. Who is linked and what the routes are is the node's.
+
+mod incoming;
+mod outgoing;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+
+use self::incoming::Origins;
+use self::outgoing::Streams;
+use super::LinkQueue;
+use crate::metrics;
+use crate::model::frames::{Carry, Dispatch, Fate, Hop, MAX_HOPS, Stop};
+use crate::model::ids::{Incarnation, NodeId};
+use crate::model::placement::Placement;
+use crate::model::routes::Routes;
+use crate::model::topology::Standing;
+use super::Urgency;
+use crate::wire::link;
+
+/// Fates that wait for company before they are sent.
+const FATES: usize = 64;
+
+/// Why something cannot be sent to another server now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NoWay {
+    #[error("no way leads there")]
+    Unreachable,
+    #[error("too much is on its way there already")]
+    Full,
+}
+
+/// Who serves the small records of an id: its home, or its deputy while that is away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Acting {
+    Here,
+    There(NodeId),
+    /// Neither can be reached.
+    Nobody,
+}
+
+/// See the module's header.
+pub struct Mesh {
+    own: NodeId,
+    incarnation: Incarnation,
+    routes: ArcSwap<Routes>,
+    placement: ArcSwap<Placement>,
+    links: ArcSwap<HashMap<NodeId, Arc<LinkQueue>>>,
+    streams: Streams,
+    origins: Origins,
+    /// By server: fates that are not sent yet.
+    fates: Mutex<HashMap<NodeId, Vec<(u64, Fate)>>>,
+    /// What this server says of itself.
+    standing: RwLock<Standing>,
+}
+
+impl Mesh {
+    /// A server that is alone so far.
+    pub fn new(own: NodeId, incarnation: Incarnation, routes: Routes, placement: Placement) -> Self {
+        Self {
+            own,
+            incarnation,
+            routes: ArcSwap::from_pointee(routes),
+            placement: ArcSwap::from_pointee(placement),
+            links: ArcSwap::default(),
+            streams: Streams::default(),
+            origins: Origins::default(),
+            fates: Mutex::default(),
+            standing: RwLock::new(Standing::Serving),
+        }
+    }
+
+    pub fn own(&self) -> &NodeId {
+        &self.own
+    }
+
+    /// No other server can be reached, and none is a member.
+    pub fn is_alone(&self) -> bool {
+        self.placement.load().members().len() <= 1
+    }
+
+    pub fn incarnation(&self) -> Incarnation {
+        self.incarnation
+    }
+
+    pub fn routes(&self) -> Arc<Routes> {
+        self.routes.load_full()
+    }
+
+    pub fn is_reachable(&self, server: &NodeId) -> bool {
+        self.routes.load().is_reachable(server)
+    }
+
+    pub fn placement(&self) -> Arc<Placement> {
+        self.placement.load_full()
+    }
+
+    pub fn publish_placement(&self, placement: Placement) {
+        self.placement.store(Arc::new(placement));
+    }
+
+    /// What this server says of itself, for its own judgement of who serves.
+    pub fn set_standing(&self, standing: Standing) {
+        *self.standing.write().unwrap_or_else(PoisonError::into_inner) = standing;
+    }
+
+    /// The home of an inbox: it alone has it, reachable or not.
+    pub fn home(&self, id: &str) -> NodeId {
+        self.placement.load().home(id).clone()
+    }
+
+    pub fn is_home(&self, id: &str) -> bool {
+        *self.placement.load().home(id) == self.own
+    }
+
+    /// Who serves the small records of `id` now.
+    pub fn acting(&self, id: &str) -> Acting {
+        let placement = self.placement.load();
+        if placement.members().len() <= 1 {
+            return Acting::Here;
+        }
+        let (home, deputy) = placement.ranked(id);
+        let routes = self.routes.load();
+        let serves = |server: &NodeId| {
+            if *server == self.own {
+                return *self.standing.read().unwrap_or_else(PoisonError::into_inner) != Standing::Returning;
+            }
+            routes.is_reachable(server)
+                && routes.about(server).is_some_and(|about| about.standing != Standing::Returning)
+        };
+        let is_here = |server: &NodeId| routes.is_reachable(server) || *server == self.own;
+        let of = |server: NodeId| if server == self.own { Acting::Here } else { Acting::There(server) };
+        match deputy {
+            _ if serves(&home) => of(home),
+            Some(deputy) if serves(&deputy) => of(deputy),
+            // One that returns knows less than it should, which is more than nothing.
+            _ if is_here(&home) => of(home),
+            Some(deputy) if is_here(&deputy) => of(deputy),
+            _ => Acting::Nobody,
+        }
+    }
+
+    /// Publishes who is linked and the ways that follow. Returns the servers that can be reached no more, or only in a new
+    /// life: what was on its way to them is lost, and whoever sent it must find another way.
+    pub fn publish(&self, routes: Routes, links: HashMap<NodeId, Arc<LinkQueue>>) -> Vec<NodeId> {
+        let links = Arc::new(links);
+        let former = (self.routes.swap(Arc::new(routes)), self.links.swap(links));
+        let (routes, links) = (self.routes.load(), self.links.load());
+        let mut lost = Vec::new();
+        for server in former.0.servers().iter().filter(|server| **server != self.own) {
+            if former.0.incarnation(server) != routes.incarnation(server) {
+                self.streams.reset(server);
+                lost.push(server.clone());
+            }
+        }
+        let link_to = |routes: &Routes, links: &HashMap<NodeId, Arc<LinkQueue>>, server: &NodeId| {
+            routes.next(server).and_then(|next| links.get(next)).map(|queue| Arc::as_ptr(queue) as usize)
+        };
+        for server in self.streams.servers() {
+            if link_to(&former.0, &former.1, &server) != link_to(&routes, &links, &server) {
+                self.send_again(&server);
+            }
+        }
+        lost
+    }
+
+    /// Sends `dispatch` to another server: it arrives there once, and in order, unless [`Self::publish`] says that the server is
+    /// lost.
+    ///
+    /// # Errors
+    /// When no way leads there, or too much is on its way; nothing is kept then.
+    pub fn send(&self, server: &NodeId, dispatch: &Dispatch) -> Result<(), NoWay> {
+        let (head, body) = link::head_of(dispatch);
+        self.send_to_all(vec![(server.clone(), head)], &body, weight(dispatch)).pop().map_or(Ok(()), |(_, why)| Err(why))
+    }
+
+    /// One body to several servers, each with a head of its own: every link carries the body once. Returns those that it
+    /// cannot be sent to.
+    pub(super) fn send_to_all(
+        &self,
+        mut heads: Vec<(NodeId, Bytes)>,
+        body: &Bytes,
+        weight: Weight,
+    ) -> Vec<(NodeId, NoWay)> {
+        // Streams are locked in one order by everybody.
+        heads.sort_unstable_by(|one, other| one.0.cmp(&other.0));
+        let (routes, links) = (self.routes.load(), self.links.load());
+        let mut failed = Vec::new();
+        let streams: Vec<_> = heads.iter().map(|(server, _)| self.streams.of(server)).collect();
+        let mut locked = Vec::with_capacity(streams.len());
+        let mut by_hop: Vec<(&NodeId, Vec<Stop>)> = Vec::with_capacity(1);
+        let now = super::steady();
+        for ((server, head), stream) in heads.into_iter().zip(&streams) {
+            let Some(next) = routes.next(&server) else {
+                failed.push((server, NoWay::Unreachable));
+                continue;
+            };
+            let mut stream = stream.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some((generation, number)) = stream.push(head.clone(), body.clone(), weight, now) else {
+                failed.push((server, NoWay::Full));
+                continue;
+            };
+            locked.push(stream);
+            let stop = Stop { server, generation, number, head };
+            match by_hop.iter_mut().find(|(hop, _)| *hop == next) {
+                Some((_, stops)) => stops.push(stop),
+                None => by_hop.push((next, vec![stop])),
+            }
+        }
+        for (next, stops) in by_hop {
+            let carry =
+                Carry { hops: 0, origin: self.own.clone(), incarnation: self.incarnation, stops, body: body.clone() };
+            // What the link does not take is sent again.
+            self.queue(&links, next, &Hop::Carry(carry), Urgency::Data);
+        }
+        drop(locked);
+        failed
+    }
+
+    fn queue(&self, links: &HashMap<NodeId, Arc<LinkQueue>>, next: &NodeId, hop: &Hop, urgency: Urgency) {
+        let Some(queue) = links.get(next) else {
+            metrics::LINK_DROPPED.with_label_values(&["no link"]).inc();
+            return;
+        };
+        let mut chunks = Vec::with_capacity(2);
+        link::encode(hop, &mut chunks);
+        if queue.push(&chunks, urgency) == crate::model::lane::Delivery::Refused {
+            metrics::LINK_DROPPED.with_label_values(&["full"]).inc();
+        }
+    }
+
+    /// What `server` has not acknowledged goes there once more.
+    fn send_again(&self, server: &NodeId) {
+        let (routes, links) = (self.routes.load(), self.links.load());
+        let Some(next) = routes.next(server) else { return };
+        let stream = self.streams.of(server);
+        let mut stream = stream.lock().unwrap_or_else(PoisonError::into_inner);
+        stream.again(server, super::steady(), |stop, body| {
+            let carry =
+                Carry { hops: 0, origin: self.own.clone(), incarnation: self.incarnation, stops: vec![stop], body };
+            self.queue(&links, next, &Hop::Carry(carry), Urgency::Data);
+        });
+    }
+
+    /// To be called every few milliseconds: acknowledges what has come, sends fates, and sends again what nobody has
+    /// acknowledged.
+    pub fn tick(&self) {
+        self.send_fates(|_| true);
+        self.acknowledge(1);
+        for server in self.streams.overdue(super::steady()) {
+            self.send_again(&server);
+        }
+    }
+
+    /// What became of a share that `server` has lent us.
+    pub(super) fn fate(&self, server: &NodeId, number: u64, fate: Fate, haste: Haste) {
+        let due = {
+            let mut fates = self.fates.lock().unwrap_or_else(PoisonError::into_inner);
+            if !fates.contains_key(server) {
+                fates.insert(server.clone(), Vec::new());
+            }
+            let Some(waiting) = fates.get_mut(server) else { return };
+            waiting.push((number, fate));
+            haste == Haste::Now || waiting.len() >= FATES
+        };
+        if due {
+            self.send_fates(|of| of == server);
+        }
+    }
+
+    fn send_fates(&self, which: impl Fn(&NodeId) -> bool) {
+        let due: Vec<(NodeId, Vec<(u64, Fate)>)> = {
+            let mut fates = self.fates.lock().unwrap_or_else(PoisonError::into_inner);
+            let of = fates.iter_mut().filter(|(server, waiting)| which(server) && !waiting.is_empty());
+            of.map(|(server, waiting)| (server.clone(), std::mem::take(waiting))).collect()
+        };
+        for (server, fates) in due {
+            // A custodian that cannot be reached finds another way by itself.
+            let _ = self.send(&server, &Dispatch::Fates(fates));
+        }
+    }
+
+    /// A frame on its way: what is for us is given to `take`, in order; the rest goes on.
+    pub(super) fn carried(&self, from: &NodeId, carry: Carry, mut take: impl FnMut(&NodeId, Dispatch)) {
+        let Carry { hops, origin, incarnation, stops, body } = carry;
+        let mut onward = Vec::new();
+        for stop in stops {
+            if stop.server != self.own {
+                onward.push(stop);
+                continue;
+            }
+            let stream = self.origins.of(&origin);
+            let mut stream = stream.lock().unwrap_or_else(PoisonError::into_inner);
+            if !stream.receive(incarnation, stop.generation, stop.number) {
+                metrics::LINK_REPEATED.inc();
+                continue;
+            }
+            match link::dispatch_of(&stop.head, body.clone()) {
+                Ok(dispatch) => take(&origin, dispatch),
+                Err(error) => {
+                    metrics::LINK_DROPPED.with_label_values(&["unreadable"]).inc();
+                    log::error!("server {origin} sends what cannot be read: {error}");
+                }
+            }
+        }
+        if !onward.is_empty() {
+            self.relay(from, Carry { hops: hops + 1, origin, incarnation, stops: onward, body });
+        }
+    }
+
+    fn relay(&self, from: &NodeId, carry: Carry) {
+        let (routes, links) = (self.routes.load(), self.links.load());
+        let mut by_hop: Vec<(&NodeId, Vec<Stop>)> = Vec::with_capacity(1);
+        for stop in carry.stops {
+            // Never back over the link it came by; its origin sends it again when it knows a better way.
+            let next = routes.next(&stop.server).filter(|next| *next != from && carry.hops < MAX_HOPS);
+            let Some(next) = next else {
+                metrics::LINK_DROPPED.with_label_values(&["no way"]).inc();
+                continue;
+            };
+            match by_hop.iter_mut().find(|(hop, _)| *hop == next) {
+                Some((_, stops)) => stops.push(stop),
+                None => by_hop.push((next, vec![stop])),
+            }
+        }
+        for (next, stops) in by_hop {
+            let body = carry.body.clone();
+            let carry =
+                Carry { hops: carry.hops, origin: carry.origin.clone(), incarnation: carry.incarnation, stops, body };
+            metrics::LINK_RELAYED.inc();
+            self.queue(&links, next, &Hop::Carry(carry), Urgency::Data);
+        }
+    }
+
+    /// An acknowledgement: ours, or one on its way.
+    pub(super) fn acknowledged(&self, from: &NodeId, hop: Hop) {
+        let Hop::Acked { hops, to, by, incarnation, generation, number } = hop else { return };
+        if to == self.own {
+            if incarnation == self.incarnation {
+                self.streams.acked(&by, generation, number, super::steady());
+            }
+            return;
+        }
+        let (routes, links) = (self.routes.load(), self.links.load());
+        if let Some(next) = routes.next(&to).filter(|next| *next != from && hops < MAX_HOPS) {
+            let hop = Hop::Acked { hops: hops + 1, to: to.clone(), by, incarnation, generation, number };
+            self.queue(&links, next, &hop, Urgency::Control);
+        }
+    }
+
+    /// Acknowledges the streams in which at least `count` frames have come since the last time.
+    pub(super) fn acknowledge(&self, count: u64) {
+        let due = self.origins.due(count);
+        if due.is_empty() {
+            return;
+        }
+        let (routes, links) = (self.routes.load(), self.links.load());
+        for (to, ack) in due {
+            let Some(next) = routes.next(&to) else { continue };
+            let hop = Hop::Acked {
+                hops: 0,
+                to: to.clone(),
+                by: self.own.clone(),
+                incarnation: ack.incarnation,
+                generation: ack.generation,
+                number: ack.number,
+            };
+            self.queue(&links, next, &hop, Urgency::Control);
+        }
+    }
+
+    /// For the figures: bytes sent to `server` that it has not acknowledged.
+    pub fn unacknowledged(&self, server: &NodeId) -> usize {
+        self.streams.bytes(server)
+    }
+}
+
+/// Whether somebody waits for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Haste {
+    Now,
+    Soon,
+}
+
+/// What room a dispatch may take in its stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Weight {
+    /// New work: refused while much is under way.
+    Work,
+    /// An answer, which frees what waits for it.
+    Answer,
+}
+
+fn weight(dispatch: &Dispatch) -> Weight {
+    match dispatch {
+        Dispatch::Deliver { .. }
+        | Dispatch::Append { .. }
+        | Dispatch::ToClient { .. }
+        | Dispatch::ToSession { .. }
+        | Dispatch::Read { .. }
+        | Dispatch::Notify { .. }
+        | Dispatch::Ask { .. } => Weight::Work,
+        Dispatch::Fates(_)
+        | Dispatch::Away { .. }
+        | Dispatch::Appended { .. }
+        | Dispatch::Errand { .. }
+        | Dispatch::PageItem { .. }
+        | Dispatch::Page { .. }
+        | Dispatch::Stored { .. }
+        | Dispatch::Verdict { .. }
+        | Dispatch::Refused { .. }
+        | Dispatch::Reply { .. } => Weight::Answer,
+    }
+}
