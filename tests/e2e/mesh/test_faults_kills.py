@@ -111,6 +111,7 @@ def test_mail_for_a_dead_home_is_held(make_mesh):
     bob.close()
 
 
+@row("A67", "A80")
 @pytest.mark.parametrize("victim", ["s1", "s2", "s3"])
 def test_what_changes_while_a_sessions_home_is_dead(make_mesh, victim):
     """Sessions whose home is dead go on at their deputies, members come and go, and nothing of it is lost when the home returns."""

@@ -8,6 +8,7 @@ from lib.faults import judge
 from lib.server import until
 from lib.traffic import Traffic
 
+row = pytest.mark.row
 pytestmark = pytest.mark.timeout(180)
 
 
@@ -34,6 +35,7 @@ def test_a_link_is_cut_and_healed(make_mesh, tmp_path, how):
         judge(traffic, mesh, tmp_path / "evidence", late=0)
 
 
+@row("A34")
 def test_a_link_that_breaks_again_and_again(make_mesh, tmp_path):
     mesh = make_mesh(3, "--allow-direct", wires=True)
     with Traffic(mesh, ["s1", "s2", "s3", "s1", "s2"], seed=5) as traffic:
