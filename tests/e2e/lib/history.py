@@ -9,6 +9,7 @@ The rules (section 9 of the specification) are checked over the whole history at
   itself has two places in its order, and either is right. Mail that was held for an unreachable home may come *late*: it has a `seq`, and is
   counted apart, for a test to demand that there is none where no home was unreachable;
 - *untold*: an edge lived on for `bound` seconds after something was sent on it, and nothing was said about it;
+- *refused*: a sender was told anything but that it is confirmed, or that it must try again: all recipients exist;
 - *split*: two envelopes have the same place in a session's order, or one has two.
 """
 
@@ -19,6 +20,7 @@ import threading
 import time
 
 CONFIRMED = ("delivered", "stored")
+AGAIN = ("unavailable", "rate_limited")
 
 
 @dataclasses.dataclass
@@ -143,9 +145,10 @@ class Verdict:
     altered: list = dataclasses.field(default_factory=list)
     reordered: list = dataclasses.field(default_factory=list)
     untold: list = dataclasses.field(default_factory=list)
+    refused: list = dataclasses.field(default_factory=list)
     split: list = dataclasses.field(default_factory=list)
 
-    FAULTS = ("lost", "altered", "reordered", "untold", "split")
+    FAULTS = ("lost", "altered", "reordered", "untold", "refused", "split")
 
     def is_good(self):
         return self.confirmed > 0 and not any(getattr(self, name) for name in self.FAULTS)
@@ -190,6 +193,8 @@ def _count(history, verdict):
 def _words(history, verdict, bound):
     end = history.now()
     for one in history.envelopes.values():
+        wrong = [status for _, status in one.told if status not in CONFIRMED + AGAIN]
+        verdict.refused += [f"{one.id} to {one.to}, {one.session}: {status}" for status in wrong]
         for edge, _, at in one.places:
             word = next((told for told, _ in one.told if told >= at), None)
             lived = min(history.edges[edge].closed, end) - at

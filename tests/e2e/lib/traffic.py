@@ -15,7 +15,7 @@ import requests
 from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
 
-from .device import CONFIRMATION, ERROR, GOING_AWAY, unique
+from .device import CONFIRMATION, ERROR, GOING_AWAY, SESSION_UNAUTHORIZED, unique
 from .history import History, check, content
 from .server import dumps, stranger
 from .wire import Loop
@@ -35,6 +35,9 @@ class Talker:
         self.count, self.edge, self.socket = 0, None, None
         self.server = None
         self.wanted = True
+        self.offer = self.pause = None
+        # What is noted as sent first is sent first.
+        self.order = asyncio.Lock()
 
     # -- its connection -----------------------------------------------------------------------------------------------
 
@@ -52,15 +55,20 @@ class Talker:
             except (OSError, WebSocketException, TimeoutError, requests.RequestException, asyncio.TimeoutError):
                 pass
             if self.wanted:
-                await asyncio.sleep(self.chance.uniform(0.05, 0.4))
+                await asyncio.sleep(self.pause or self.chance.uniform(0.05, 0.4))
+                self.pause = None
 
     async def where(self):
-        mesh = self.traffic.mesh
+        mesh, given, self.offer = self.traffic.mesh, self.offer, None
+        if given:
+            return self.through(given)
         own = self.at and mesh[self.at]
         if own and own.is_alive() and own.name not in self.traffic.avoided:
             query = {"auth_key": self.key, "inbox": "auto"}
             return f"ws://{own.host}:{own.port}/connectV2?{urllib.parse.urlencode(query)}", own.name
-        offer = await self.traffic.ask(self)
+        return self.through(await self.traffic.ask(self))
+
+    def through(self, offer):
         query = {"auth_key": self.key, "validation_key": offer["validation_key"], "inbox": "auto"}
         return f"{offer['ws_url']}?{urllib.parse.urlencode(query)}", offer["node_id"]
 
@@ -84,7 +92,11 @@ class Talker:
         elif kind == ERROR and "id" in frame:
             self.word(frame["id"], frame["code"])
         elif kind == GOING_AWAY:
+            self.offer = frame.get("offer")
+            self.pause = frame["reconnect_after_ms"] / 1000
             await self.socket.close()
+        elif kind == SESSION_UNAUTHORIZED:
+            self.word(frame["id"], "unauthorized")
         elif kind == 1 and "src_id" in frame:
             self.history.got(edge, self.node, frame)
 
@@ -105,14 +117,14 @@ class Talker:
 
     async def put(self, id_):
         """Sends what waits, the first time or again."""
-        if self.socket is None or id_ not in self.waiting:
-            return
-        addressing, to = self.waiting[id_]
-        self.history.sent(self.edge, self.node, id_, to, addressing.get("dest_session_id"))
-        with contextlib.suppress(WebSocketException, OSError):
-            await self.socket.send(
-                dumps(addressing | {"type": 1, "id": id_, "reference": id_, "payload": content(self.node, id_)})
-            )
+        async with self.order:
+            if self.socket is None or id_ not in self.waiting:
+                return
+            addressing, to = self.waiting[id_]
+            envelope = {"type": 1, "id": id_, "reference": id_, "payload": content(self.node, id_)}
+            self.history.sent(self.edge, self.node, id_, to, addressing.get("dest_session_id"))
+            with contextlib.suppress(WebSocketException, OSError):
+                await self.socket.send(dumps(addressing | envelope))
 
     async def say(self, addressing, to):
         self.count += 1

@@ -54,7 +54,9 @@ def test_lost(case):
 def test_what_was_not_confirmed_is_not_lost(case):
     case.send("1", "2", "3"), case.confirm("1"), case.confirm("2", status="dropped"), case.receive("1")
     case.confirm("3", status="unavailable")
-    assert case.verdict().lost == []
+    verdict = case.verdict()
+    assert verdict.lost == []
+    assert len(verdict.refused) == 1, "but the second has a recipient, who exists"
 
 
 def test_duplicated(case):
