@@ -62,7 +62,9 @@ def judge(traffic, mesh, directory, *, late=None, bound=25.0):
     good = verdict.is_good() and (late is None or verdict.late <= late) and not mesh.panicked()
     if not good:
         kept = keep_evidence(traffic, mesh, directory)
-        raise AssertionError(f"{verdict}; panicked {mesh.panicked()}; evidence in {kept}\n{verdict.examples()}\n{traffic.state()}")
+        raise AssertionError(
+            f"{verdict}; panicked {mesh.panicked()}; evidence in {kept}\n{verdict.examples()}\n{traffic.state()}"
+        )
     print(verdict)
     bounded(mesh)
     for one in traffic.talkers:

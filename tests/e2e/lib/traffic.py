@@ -47,8 +47,15 @@ class Talker:
             try:
                 url, server = await self.where()
                 opening = connect(
-                    url, proxy=None, compression=None, max_size=1 << 22, max_queue=None, open_timeout=4,
-                    ping_interval=2, ping_timeout=4, close_timeout=0.2,
+                    url,
+                    proxy=None,
+                    compression=None,
+                    max_size=1 << 22,
+                    max_queue=None,
+                    open_timeout=4,
+                    ping_interval=2,
+                    ping_timeout=4,
+                    close_timeout=0.2,
                 )
                 async with opening as socket:
                     await self.talk(socket, server)

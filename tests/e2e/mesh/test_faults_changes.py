@@ -1,6 +1,7 @@
 """The mesh itself changes while devices talk: all servers are restarted one by one, one is added, one is forgotten."""
 
 import pytest
+
 from lib.device import Device, unique
 from lib.faults import judge
 from lib.server import run, until

@@ -2,11 +2,12 @@
 and every sender is told."""
 
 import pytest
+from websockets.exceptions import ConnectionClosed
+
 from lib.device import CONFIRMATION, JOINED, Device, unique
 from lib.faults import judge, no_ghosts
 from lib.server import until
 from lib.traffic import Traffic
-from websockets.exceptions import ConnectionClosed
 
 row = pytest.mark.row
 pytestmark = pytest.mark.timeout(180)

@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from lib.device import Device, unique
 from lib.faults import LONG, judge, no_ghosts
 from lib.server import until

@@ -3,6 +3,7 @@
 import time
 
 import pytest
+
 from lib.device import Device, unique
 from lib.faults import judge
 from lib.server import until

@@ -1,6 +1,7 @@
 """The judge is judged: each fault that it is to find is put before it once."""
 
 import pytest
+
 from lib.history import History, check, content
 
 

@@ -5,6 +5,7 @@ import threading
 import time
 
 import pytest
+
 from lib.mesh import ADDRESSES
 from lib.wire import Loop, Wire
 
