@@ -63,6 +63,7 @@ class View:
         return {
             node: (one.get("incarnation"), one.get("attachment_number"), one.get("attachments", one["connections"]))
             for node, one in self.servers.items()
+            if node in self.reachable()
         }
 
 
