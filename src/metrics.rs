@@ -24,11 +24,23 @@ fn announce() {
         &COMMIT_QUEUE_BYTES,
         &PUSH_QUEUE,
         &SESSIONS,
+        &HELD_ENVELOPES,
+        &HELD_BYTES,
         &LINKS,
+        &SERVERS,
+        &MEMBERS,
+        &ATTACHMENTS_ELSEWHERE,
     ] {
         LazyLock::force(gauge);
     }
-    for counter in [&CONNECTIONS_TOTAL, &NOTICES_DROPPED, &STORE_FAILURES, &STORE_MOVED_ASIDE] {
+    for counter in [
+        &CONNECTIONS_TOTAL,
+        &NOTICES_DROPPED,
+        &STORE_FAILURES,
+        &STORE_MOVED_ASIDE,
+        &TOPOLOGY_RECOMPUTATIONS,
+        &HELD_REFUSED,
+    ] {
         LazyLock::force(counter);
     }
     for family in [
@@ -41,6 +53,7 @@ fn announce() {
         &LINK_FRAMES_REFUSED,
         &LINK_ENDS,
         &LINK_FAILURES,
+        &FLOODS,
     ] {
         LazyLock::force(family);
     }
@@ -107,6 +120,10 @@ metric!(AUTH_FAILURES: IntCounterVec["reason"], "sparkmesh_auth_failures_total",
 metric!(SESSIONS: IntGauge, "sparkmesh_sessions", "Sessions this server keeps");
 
 metric!(HOME_ASKED: IntGauge, "sparkmesh_home_questions", "Questions to homes at other servers that are not answered yet");
+metric!(HOME_APPENDING_BYTES: IntGauge, "sparkmesh_home_appending_bytes", "Bytes on their way to inboxes at other servers");
+metric!(HELD_ENVELOPES: IntGauge, "sparkmesh_held_envelopes", "Envelopes held for inboxes whose home cannot be reached");
+metric!(HELD_BYTES: IntGauge, "sparkmesh_held_bytes", "Bytes held for inboxes whose home cannot be reached");
+metric!(HELD_REFUSED: IntCounter, "sparkmesh_held_refused_total", "Envelopes that were not held: too much was held already");
 metric!(LINKS: IntGauge, "sparkmesh_links", "Links to other servers open now");
 metric!(LINK_QUEUE_BYTES: IntGaugeVec["peer"], "sparkmesh_link_queue_bytes", "Bytes that wait for a link");
 metric!(LINK_BYTES: IntCounterVec["peer", "direction"], "sparkmesh_link_bytes_total", "Bytes of the frames of a link (in, out)");
@@ -117,6 +134,14 @@ metric!(LINK_ENDS: IntCounterVec["reason"], "sparkmesh_link_ends_total",
     "Links that ended (`closed`, `lost`, `silent`, `broken`, `told`, `overflow`)");
 metric!(LINK_FAILURES: IntCounterVec["reason"], "sparkmesh_link_failures_total",
     "Greetings that came to nothing, of links dialled and accepted (`unreachable`, `timeout`, `secret`, `version`, `own_id`, `refused`, `malformed`)");
+
+metric!(LINK_CLOCK_OFFSET: IntGaugeVec["peer"], "sparkmesh_link_clock_offset_milliseconds", "How far the clock of a linked server is ahead of ours");
+metric!(SERVERS: IntGauge, "sparkmesh_servers", "Servers that can be reached, this one included");
+metric!(MEMBERS: IntGauge, "sparkmesh_members", "Servers that are members of the mesh");
+metric!(ATTACHMENTS_ELSEWHERE: IntGauge, "sparkmesh_attachments_elsewhere", "Devices known to be attached at other servers");
+metric!(TOPOLOGY_RECOMPUTATIONS: IntCounter, "sparkmesh_topology_recomputations_total", "How often the ways to all servers were computed");
+metric!(FLOODS: IntCounterVec["what"], "sparkmesh_floods_total",
+    "Announcements told to the neighbours, our own and passed on (record, delta, members, digests, snapshot)");
 
 /// The outcomes of one class, looked up once.
 pub struct Outcomes {

@@ -39,6 +39,11 @@ pub(super) fn place_of(key: &[u8]) -> Option<(NodeId, Seq)> {
     Some((device, Seq(u64::from_be_bytes(seq))))
 }
 
+/// An envelope that is held for a device, by its number: as an inbox is laid out.
+pub(super) fn held(device: &NodeId, number: u64) -> Bytes {
+    envelope(device, Seq(number))
+}
+
 pub(super) fn head(device: &NodeId) -> Bytes {
     key(b'h', &[device.as_str()])
 }
@@ -67,6 +72,11 @@ pub(super) fn member(session: &SessionId, node: &NodeId) -> Bytes {
 /// All keys of one sort: `s` sessions, `m` members.
 pub(super) fn all(sort: u8) -> (Bytes, Bytes) {
     (Bytes::from(vec![sort]), Bytes::from(vec![sort + 1]))
+}
+
+/// What the server keeps for itself: about no device, client or session.
+pub(super) fn is_of_the_server(key: &[u8]) -> bool {
+    key.len() == 1
 }
 
 /// The last id in a key of several.

@@ -27,8 +27,8 @@ use crate::model::ids::{Incarnation, NodeId};
 use crate::model::members::Members;
 use crate::model::topology::{Address, Scheme};
 
-/// Of greeting and frames. Servers of different versions do not link up.
-pub(super) const VERSION: u16 = 1;
+/// Of greeting and frames: one number for both. Servers of different versions do not link up.
+pub(super) const VERSION: u16 = crate::wire::link::VERSION as u16;
 /// Longest word until the other side has proved the secret, in bytes.
 pub(super) const MAX_STRANGER: usize = 1024;
 /// Longest introduction, in bytes: more than ten thousand members.

@@ -31,7 +31,7 @@ impl Receiver for View {
 }
 
 /// An item for a lane of this server, or for a queue of it; nobody waits for it yet.
-pub(super) fn parcel(envelope: Carried) -> Parcel {
+pub fn parcel(envelope: Carried) -> Parcel {
     let Carried { encoded, key, seq, class, ttl, keep } = envelope;
     Item {
         encoded,
@@ -79,9 +79,8 @@ impl View {
     /// For devices that `custodian` believes to be here.
     fn lent(&self, custodian: &NodeId, recipients: Vec<Recipient>, envelope: &Carried) {
         for Recipient { device: id, number, shown, known } in recipients {
-            let ticket = (number > 0).then(|| {
-                Ticket::lent(custodian.clone(), number, envelope.keep.id.clone(), envelope.keep.prompt)
-            });
+            let ticket = (number > 0)
+                .then(|| Ticket::lent(custodian.clone(), number, envelope.keep.id.clone(), envelope.keep.prompt));
             let Some(device) = self.devices.get(id.as_str()) else {
                 if number > 0 {
                     self.mesh.fate(custodian, number, Fate::Elsewhere, super::mesh::Haste::Now);

@@ -11,11 +11,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use arc_swap::ArcSwap;
 
+use super::View;
+use super::mesh::Acting;
 use crate::model::decide::{Known, Sessions};
 use crate::model::ids::{NodeId, SessionId};
 use crate::model::session::Session;
-use super::View;
-use super::mesh::Acting;
 
 const SHARDS: usize = 64;
 
@@ -108,6 +108,11 @@ impl SessionTable {
                 watched.entry(member.node().clone()).or_default().insert(session.id().clone());
             }
         }
+    }
+
+    /// Whether `device` is a member of a session with presence.
+    pub fn is_watched(&self, device: &NodeId) -> bool {
+        self.watched.read().unwrap_or_else(PoisonError::into_inner).contains_key(device)
     }
 
     /// The sessions with presence that `device` is a member of.
