@@ -429,6 +429,7 @@ def test_nobody_is_connected_after_a_crash(make_server):
 
 
 @row("A77")
+@pytest.mark.one_server("holds for the one that answers; the others hear of it a moment later")
 def test_online_before_the_handshake_is_answered(server, device):
     sender = device()
     for _ in range(40):

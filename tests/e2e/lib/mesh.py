@@ -102,10 +102,12 @@ class Mesh:
     """`shape`: "full", "line", or pairs of indices. `wires`: each link runs over a `Wire` of its own, and servers dial no
     link that is not in the shape."""
 
-    def __init__(self, directory, count, *flags, shape="full", wires=False, config=None, names=None, options=None):
+    def __init__(
+        self, directory, count, *flags, shape="full", wires=False, config=None, names=None, options=None, secret=None
+    ):
         self.directory = Path(directory)
         self.directory.mkdir(parents=True, exist_ok=True)
-        self.secret = secrets.token_hex(32)
+        self.secret = secret or secrets.token_hex(32)
         self.loop = Loop() if wires else None
         self.wires = {}
         self.linking = "full" if shape == "full" and not wires else "static"

@@ -49,7 +49,9 @@ class Spread(Server):
         options = {f"s{i + 1}": {"env": env, "secrets_file": secrets_file} for i in range(count)}
         # Directly: a test decides where its devices come in, and not the load.
         flags = [*flags, *({"--allow-direct"} - set(flags))]
-        self.mesh = Mesh(directory, count, *flags, shape=shape, config=config, options=options)
+        # The first secret signs, with or without a name before it.
+        secret = secrets_file and secrets_file.split("\n")[0].rpartition(":")[2]
+        self.mesh = Mesh(directory, count, *flags, shape=shape, config=config, options=options, secret=secret)
         self.servers = self.mesh.servers
         self._asked, self._entered = itertools.cycle(self.servers), itertools.cycle(self.servers)
         self.main = self.servers[0]

@@ -20,10 +20,10 @@ SPREAD = ["s1", "s2", "s3", "s1", "s2", "s3"]
 def test_any_server_under_load(make_mesh, tmp_path, victim):
     """Each server has devices, is home of some and of some sessions; it dies, and comes back."""
     mesh = make_mesh(3, "--allow-direct")
-    gone = Device(mesh[victim], unique("gone"))
-    with Traffic(mesh, SPREAD, seed=1) as traffic:
+    gone = Device(mesh[victim], unique("gone"), path="/connectV2")
+    with Traffic(mesh, SPREAD, rate=40, seed=1) as traffic:
         traffic.chatter()
-        traffic.goes_on(100)
+        traffic.goes_on(300)
         mesh[victim].kill()
         traffic.history.note(f"{victim} killed")
         no_ghosts(mesh, [gone.node])
