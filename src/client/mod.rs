@@ -5,6 +5,7 @@
 
 pub mod connect;
 pub mod key;
+pub mod mesh;
 pub mod offer;
 
 mod api;

@@ -122,6 +122,14 @@ pub enum Errand {
     Acknowledge(Key),
 }
 
+/// What is done with the edges of a device at a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EdgeWish {
+    Count,
+    /// They are closed as disconnected by an app or an admin.
+    Close,
+}
+
 /// From one server to another, in order, and once while both live and can reach each other.
 #[derive(Debug, Clone)]
 pub enum Dispatch {
@@ -207,6 +215,17 @@ pub enum Dispatch {
     Notify {
         device: NodeId,
         frame: Bytes,
+    },
+    /// Answered by [`Dispatch::EdgesAre`].
+    Edges {
+        number: u64,
+        device: NodeId,
+        wish: EdgeWish,
+    },
+    /// How many edges there are, or were closed.
+    EdgesAre {
+        number: u64,
+        edges: u64,
     },
     /// A question of one service to the same service of another server, in its own words. Answered by
     /// [`Dispatch::Reply`].

@@ -71,6 +71,8 @@ impl View {
             Dispatch::Verdict { number, counts } => self.verdict(number, counts),
             Dispatch::Refused { number, why } => self.refused(number, why),
             Dispatch::Notify { device, frame } => self.notify_here(&device, frame),
+            Dispatch::Edges { number, device, wish } => self.tell_edges(from, number, &device, wish),
+            Dispatch::EdgesAre { number, edges } => self.edges.answered(from, number, edges),
             for_the_home => self.inboxes.dispatched(from, for_the_home),
         }
         self.give_back();

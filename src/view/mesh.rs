@@ -432,6 +432,7 @@ fn weight(dispatch: &Dispatch) -> Weight {
         | Dispatch::ToSession { .. }
         | Dispatch::Read { .. }
         | Dispatch::Notify { .. }
+        | Dispatch::Edges { .. }
         | Dispatch::Ask { .. } => Weight::Work,
         Dispatch::Fates(_)
         | Dispatch::Away { .. }
@@ -442,6 +443,7 @@ fn weight(dispatch: &Dispatch) -> Weight {
         | Dispatch::Stored { .. }
         | Dispatch::Verdict { .. }
         | Dispatch::Refused { .. }
+        | Dispatch::EdgesAre { .. }
         | Dispatch::Reply { .. } => Weight::Answer,
     }
 }

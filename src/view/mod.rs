@@ -10,6 +10,7 @@
 mod account;
 mod device;
 mod devices;
+mod edges;
 mod forward;
 mod handle;
 mod link_queue;
@@ -76,6 +77,7 @@ pub struct View {
     pub places: Places,
     pub sessions: SessionTable,
     pub mesh: Mesh,
+    edges: edges::Asked,
     handles: forward::Handles,
     post: posted::Post,
     /// What could not be sent to other servers: to be given back to its lanes.
@@ -91,6 +93,7 @@ impl View {
     pub fn new(mesh: Mesh, inboxes: Box<dyn Inboxes>, outbox_limit: usize, epoch: u64) -> Self {
         Self {
             mesh,
+            edges: edges::Asked::default(),
             places: Places::default(),
             handles: forward::Handles::default(),
             post: posted::Post::default(),

@@ -10,7 +10,7 @@ use crate::model::attachments::{Attachment, Change, Delta, Digest, Snapshot};
 use crate::model::codes::{Code, Refusal};
 use crate::model::custody::{Acquaintance, Counts, Outcome};
 use crate::model::decide::Sender;
-use crate::model::frames::{Carried, Carry, Denial, Dispatch, Errand, Fate, Hop, MAX_HOPS, Recipient, Stop};
+use crate::model::frames::{Carried, Carry, Denial, Dispatch, EdgeWish, Errand, Fate, Hop, MAX_HOPS, Recipient, Stop};
 use crate::model::ids::{ClientId, EnvelopeId, Incarnation, Millis, NodeId, Seq, SessionId};
 use crate::model::lane::{End, Why};
 use crate::model::members::{Admission, Members};
@@ -284,6 +284,11 @@ pub(super) fn dispatch() -> impl Strategy<Value = Dispatch> {
         1 => (number(), counts()).prop_map(|(number, counts)| Dispatch::Verdict { number, counts }),
         1 => (number(), denial()).prop_map(|(number, why)| Dispatch::Refused { number, why }),
         1 => (node(), bytes()).prop_map(|(device, frame)| Dispatch::Notify { device, frame: frame.into() }),
+        1 => (number(), node(), any::<bool>()).prop_map(|(number, device, close)| {
+            let wish = if close { EdgeWish::Close } else { EdgeWish::Count };
+            Dispatch::Edges { number, device, wish }
+        }),
+        1 => (number(), number()).prop_map(|(number, edges)| Dispatch::EdgesAre { number, edges }),
         1 => (number(), bytes()).prop_map(|(number, question)| Dispatch::Ask { number, question: question.into() }),
         1 => (number(), bytes()).prop_map(|(number, answer)| Dispatch::Reply { number, answer: answer.into() }),
     ]
