@@ -115,9 +115,7 @@ impl Parts {
         let mesh = alone(identity);
         let view =
             Arc::new(View::new(mesh, Box::new(home.clone()), config.limits.outbox_max_bytes, identity.incarnation));
-        for session in sessions::load_all(&*store)? {
-            view.sessions.publish(session);
-        }
+        let _sessions = sessions::load(&*store, &view)?;
         let push = start_push(config, &home, store)?;
         let (of_node, of_wakes) = (push.clone(), push.clone());
         let waker: Waker = Arc::new(move |notification| of_wakes.notify(notification));

@@ -14,7 +14,7 @@ use super::boxes::put_json;
 use super::{Home, keys};
 use crate::model::codes::{Code, Refusal};
 use crate::model::ids::{NodeId, SessionId};
-use crate::model::session::{Change, Draft, Join, Member, Pair, Presence, Record, Requester, Session, Stored};
+use crate::model::session::{Change, Draft, Join, Member, Pair, Presence, Record, Requester, Scribe, Session, Stored};
 use crate::store::{Journal, Order, Store, StoreError, Table, Unavailable, Write};
 use crate::view::{View, fresh_id, now};
 
@@ -46,6 +46,7 @@ pub struct Done {
 
 /// See the module's header.
 pub struct SessionHome {
+    scribe: Scribe,
     home: Home,
     view: Arc<View>,
     /// What has been handed over to the committer, in order; it answers in the same order.
@@ -71,7 +72,8 @@ impl Actor for SessionHome {
 
 impl SessionHome {
     pub fn new(home: Home, view: Arc<View>) -> Self {
-        Self { home, view, pending: VecDeque::new(), newest: HashMap::new(), doubtful: HashMap::new() }
+        let scribe = Scribe::new(view.mesh.own().clone(), view.mesh.incarnation());
+        Self { scribe, home, view, pending: VecDeque::new(), newest: HashMap::new(), doubtful: HashMap::new() }
     }
 
     fn newest(&self, id: &SessionId) -> Result<Session, Refusal> {
@@ -88,7 +90,7 @@ impl SessionHome {
     fn decide(&self, by: &Requester, operation: Operation) -> Result<(Session, Change), Refusal> {
         match operation {
             Operation::Create(draft) => {
-                let (session, change) = Session::create(by, draft, now())?;
+                let (session, change) = Session::create(by, draft, now(), self.scribe.clone())?;
                 match self.newest(session.id()) {
                     Ok(_) => Err(Refusal::new(Code::Conflict, format!("session {} exists already", session.id()))),
                     Err(_) => Ok((session, change)),
@@ -234,7 +236,8 @@ fn write(session: &SessionId, record: &Record) -> Write {
 }
 
 /// All sessions of the store; to be published before the first connection.
-pub fn load_all(store: &dyn Store) -> Result<Vec<Session>, StoreError> {
+pub fn load(store: &dyn Store, view: &View) -> Result<Vec<Session>, StoreError> {
+    let scribe = &Scribe::new(view.mesh.own().clone(), view.mesh.incarnation());
     let mut members: HashMap<String, Vec<Member>> = HashMap::new();
     let (from, to) = keys::all(b'm');
     store.scan(Table::Records, &from, &to, Order::Ascending, &mut |key, value| {
@@ -249,8 +252,8 @@ pub fn load_all(store: &dyn Store) -> Result<Vec<Session>, StoreError> {
         match serde_json::from_slice::<Stored>(&value) {
             Ok(stored) => {
                 let members = members.remove(stored.id.as_str()).unwrap_or_default();
-                match Session::load(stored, members) {
-                    Ok(session) => sessions.push(session),
+                match Session::load(stored, members, scribe.clone()) {
+                    Ok(session) => view.sessions.publish(session),
                     Err(damaged) => log::error!("{damaged}; the session is not served"),
                 }
             }
