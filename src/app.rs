@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
-use actix_web::dev::ServerHandle;
+use actix_web::dev::{Extensions, ServerHandle};
 use actix_web::{App, HttpServer, web};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
@@ -30,6 +30,7 @@ use crate::push::{PushError, PushHandle, PushQueue};
 use crate::store::memory::MemoryStore;
 use crate::store::sled::SledStore;
 use crate::store::{Store, StoreError};
+use crate::tls::link::ShownCertificate;
 use crate::tls::{self, TlsError};
 use crate::view::{Mesh, View, now};
 
@@ -203,7 +204,7 @@ fn listen(state: &web::Data<State>) -> Result<actix_web::dev::Server, AppError> 
     let config = state.config.clone();
     let shared = state.clone();
     let server = HttpServer::new(move || App::new().app_data(shared.clone()).configure(crate::http::configure))
-        .on_connect(|connection, _| prepare(connection))
+        .on_connect(prepare)
         .backlog(BACKLOG)
         // Who is too many is told so by us, with a status; the library would let them wait.
         .max_connections(
@@ -217,7 +218,8 @@ fn listen(state: &web::Data<State>) -> Result<actix_web::dev::Server, AppError> 
     let server = match &config.tls {
         None => server.bind(config.listen).map_err(failed)?,
         Some(files) => {
-            let (tls, reloader) = tls::server_config(&files.cert, &files.key)?;
+            let client_ca = config.links.ca.as_deref().filter(|_| config.links.demands_certificate());
+            let (tls, reloader) = tls::server_config_with(&files.cert, &files.key, client_ca)?;
             actix_web::rt::spawn(reloader.watch());
             server.bind_rustls_0_23(config.listen, tls).map_err(failed)?
         }
@@ -238,10 +240,14 @@ fn listen(state: &web::Data<State>) -> Result<actix_web::dev::Server, AppError> 
     Ok(server.run())
 }
 
-fn prepare(connection: &dyn std::any::Any) {
+fn prepare(connection: &dyn std::any::Any, known: &mut Extensions) {
     use actix_tls::accept::rustls_0_23::TlsStream;
     use actix_web::rt::net::TcpStream;
-    let of_tls = || connection.downcast_ref::<TlsStream<TcpStream>>().map(|tls| tls.get_ref().0);
+    let tls = connection.downcast_ref::<TlsStream<TcpStream>>();
+    if tls.is_some_and(|tls| tls.get_ref().1.peer_certificates().is_some()) {
+        known.insert(ShownCertificate);
+    }
+    let of_tls = || tls.map(|tls| tls.get_ref().0);
     if let Some(tcp) = connection.downcast_ref::<TcpStream>().or_else(of_tls) {
         let socket = socket2::SockRef::from(tcp);
         // A socket that is gone already fails here, and is noticed by whoever reads it.

@@ -106,9 +106,10 @@ metric!(PUSH_QUEUE: IntGauge, "sparkmesh_push_queue", "Notifications waiting to 
 metric!(AUTH_FAILURES: IntCounterVec["reason"], "sparkmesh_auth_failures_total", "Keys refused, by reason");
 metric!(SESSIONS: IntGauge, "sparkmesh_sessions", "Sessions this server keeps");
 
+metric!(HOME_ASKED: IntGauge, "sparkmesh_home_questions", "Questions to homes at other servers that are not answered yet");
 metric!(LINKS: IntGauge, "sparkmesh_links", "Links to other servers open now");
 metric!(LINK_QUEUE_BYTES: IntGaugeVec["peer"], "sparkmesh_link_queue_bytes", "Bytes that wait for a link");
-metric!(LINK_BYTES: IntCounterVec["peer", "direction"], "sparkmesh_link_bytes_total", "Bytes of a link (in, out), WebSocket framing included");
+metric!(LINK_BYTES: IntCounterVec["peer", "direction"], "sparkmesh_link_bytes_total", "Bytes of the frames of a link (in, out)");
 metric!(LINK_FRAMES: IntCounterVec["peer"], "sparkmesh_link_frames_total", "Frames that came over a link");
 metric!(LINK_RTT: IntGaugeVec["peer"], "sparkmesh_link_rtt_microseconds", "Smoothed round trip of a link");
 metric!(LINK_FRAMES_REFUSED: IntCounterVec["urgency"], "sparkmesh_link_frames_refused_total", "Frames that found no room in a link's queue (data, control)");

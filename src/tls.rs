@@ -21,6 +21,10 @@ use sha2::{Digest, Sha256};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, MissedTickBehavior};
 
+pub mod link;
+
+use link::Clients;
+
 /// How often the files are looked at.
 pub const POLL: Duration = Duration::from_secs(30);
 
@@ -61,16 +65,30 @@ pub enum Reload {
 /// TLS 1.2 and 1.3 for clients, with the certificate in the files `cert` and `key`. Reads them now, and so blocks for a
 /// moment; the [`Reloader`] does so later.
 pub fn server_config(cert: &Path, key: &Path) -> Result<(ServerConfig, Reloader), TlsError> {
+    server_config_with(cert, key, None)
+}
+
+/// As [`server_config`]. Clients that show a certificate must have one of the authority in the file `client_ca`; none need
+/// show any.
+pub fn server_config_with(
+    cert: &Path,
+    key: &Path,
+    client_ca: Option<&Path>,
+) -> Result<(ServerConfig, Reloader), TlsError> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let files = Files { cert: cert.to_owned(), key: key.to_owned() };
     let pems = files.read()?;
     let current = Arc::new(Current(ArcSwap::from_pointee(files.certified(&pems, &provider)?)));
-    let config = ServerConfig::builder_with_provider(Arc::clone(&provider))
+    let clients = client_ca.map(|ca| Clients::new(ca, &provider).map(Arc::new)).transpose()?;
+    let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(&[&TLS13, &TLS12])
-        .map_err(TlsError::Setup)?
-        .with_no_client_auth()
-        .with_cert_resolver(Arc::clone(&current) as Arc<dyn ResolvesServerCert>);
-    Ok((config, Reloader { files, current, provider, seen: Seen::Content(pems.digest()) }))
+        .map_err(TlsError::Setup)?;
+    let config = match &clients {
+        Some(clients) => builder.with_client_cert_verifier(clients.clone()),
+        None => builder.with_no_client_auth(),
+    }
+    .with_cert_resolver(Arc::clone(&current) as Arc<dyn ResolvesServerCert>);
+    Ok((config, Reloader { files, current, clients, provider, seen: Seen::Content(pems.digest()), complaint: None }))
 }
 
 #[derive(Debug)]
@@ -105,7 +123,6 @@ impl Pems {
 
 impl Files {
     fn read(&self) -> Result<Pems, TlsError> {
-        let read = |path: &Path| std::fs::read(path).map_err(|source| TlsError::Read { path: path.to_owned(), source });
         Ok(Pems { cert: read(&self.cert)?, key: read(&self.key)? })
     }
 
@@ -130,6 +147,10 @@ impl Files {
     }
 }
 
+fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
+    std::fs::read(path).map_err(|source| TlsError::Read { path: path.to_owned(), source })
+}
+
 /// What the last look at the files found, good or bad.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Seen {
@@ -142,14 +163,42 @@ enum Seen {
 pub struct Reloader {
     files: Files,
     current: Arc<Current>,
+    clients: Option<Arc<Clients>>,
     provider: Arc<CryptoProvider>,
     seen: Seen,
+    /// What is wrong with the authority of clients, as it was reported.
+    complaint: Option<String>,
 }
 
 impl Reloader {
     /// Looks at the files now. A fault is reported once: the same files again are [`Reload::Unchanged`]. Blocks while
     /// it reads.
     pub fn reload(&mut self) -> Result<Reload, TlsError> {
+        let clients = self.reload_clients();
+        match (self.reload_own(), clients) {
+            (Err(error), _) | (Ok(_), Err(error)) => Err(error),
+            (Ok(own), Ok(clients)) if clients == Reload::Unchanged => Ok(own),
+            (Ok(_), Ok(clients)) => Ok(clients),
+        }
+    }
+
+    fn reload_clients(&mut self) -> Result<Reload, TlsError> {
+        let Some(clients) = &self.clients else { return Ok(Reload::Unchanged) };
+        let looked = clients.reload(&self.provider);
+        let before = self.complaint.take();
+        match looked {
+            Ok(true) => Ok(Reload::Replaced),
+            Ok(false) => Ok(Reload::Unchanged),
+            Err(error) => {
+                let text = chain(&error);
+                let known = before.as_ref() == Some(&text);
+                self.complaint = Some(text);
+                if known { Ok(Reload::Unchanged) } else { Err(error) }
+            }
+        }
+    }
+
+    fn reload_own(&mut self) -> Result<Reload, TlsError> {
         let before = self.seen;
         let pems = match self.files.read() {
             Ok(pems) => pems,

@@ -163,12 +163,15 @@ fn millis(seconds: &Number) -> Millis {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
     ValidationKey,
+    /// Servers that meet.
+    Greeting,
 }
 
 impl Purpose {
     fn label(self) -> &'static [u8] {
         match self {
             Self::ValidationKey => b"sparkmesh validation key 1",
+            Self::Greeting => b"sparkmesh greeting 1",
         }
     }
 }

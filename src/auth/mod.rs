@@ -7,5 +7,6 @@ pub mod attempts;
 pub mod error;
 pub mod forwarded;
 pub mod key;
+pub mod peer;
 pub mod secrets;
 pub mod validation;

@@ -53,6 +53,10 @@ pub struct Args {
     /// afterwards; for the inbox scenario take one on the disk in question)
     #[arg(long, value_name = "DIR", global = true)]
     pub data_dir: Option<PathBuf>,
+    /// Start so many servers, linked in a line: devices with even numbers connect to the first, those with odd ones to the
+    /// last, so that what `pairs` sends passes all of them
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least(1), global = true, conflicts_with = "url")]
+    pub mesh: u32,
     /// Print records, one JSON object a line, instead of the table
     #[arg(long, global = true)]
     pub json: bool,
@@ -172,15 +176,20 @@ async fn measure(args: &Args) -> Result<(), BenchError> {
     let mut header = (!args.json).then(report::header);
     for scenario in scenarios(args.scenario.as_ref()) {
         // A server of its own for each, so that no measurement pays for the one before.
-        let server = match args.url {
-            Some(_) => None,
-            None => Some(server::Server::start(args.data_dir.as_deref()).await?),
+        let servers = match args.url {
+            Some(_) => Vec::new(),
+            None => server::line(args.mesh, args.data_dir.as_deref()).await?,
         };
-        let target = match (&server, &args.url) {
-            (Some(server), _) => {
+        let target = match (servers.as_slice(), &args.url) {
+            ([server], _) => {
                 Target::new(&server.url, server.minter.clone(), Some(process::Process(server.id())), limit)?
             }
-            (None, Some(url)) => {
+            ([first, .., last], _) => {
+                // What a relay costs is what the one after the first does; the ends pay for their devices too.
+                let process = Some(process::Process(servers[1].id()));
+                Target::new(&first.url, first.minter.clone(), process, limit)?.with_far_end(&last.url, servers.len())?
+            }
+            ([], Some(url)) => {
                 let secret = SecretArgs { secret_file: args.secret_file.clone(), ..SecretArgs::default() };
                 let secret = match &args.data_dir {
                     Some(data_dir) => SecretArgs { data_dir: data_dir.clone(), ..secret },
@@ -188,7 +197,7 @@ async fn measure(args: &Args) -> Result<(), BenchError> {
                 };
                 Target::new(url, secret.load()?, args.server_pid.map(process::Process), limit)?
             }
-            (None, None) => unreachable!("without an address a server was started"),
+            ([], None) => unreachable!("without an address a server was started"),
         };
         let run = Run { target, progress, limit };
         for record in carry_out(&scenario, &run).await? {

@@ -78,6 +78,7 @@ pub(super) async fn run(args: &Args, run: &Run) -> Result<Record, BenchError> {
     let _shown = run.progress.show("pairs", &meter);
     let empty = Costs::of(run.target.process);
     let sockets = run.target.open_in_order("pair", args.connections as usize, &meter).await?;
+    run.target.meet(args.connections as usize).await?;
     let before = Costs::of(run.target.process);
     let began = meter.now();
     let mut devices = tokio::task::JoinSet::new();

@@ -42,7 +42,7 @@ enum Data {
 
 impl Server {
     /// Starts this program's own `serve` on a free port and waits until it is ready.
-    pub(super) async fn start(data: Option<&Path>) -> Result<Self, BenchError> {
+    async fn start(data: Option<&Path>, more: &[String]) -> Result<Self, BenchError> {
         let (data, data_is) = match data {
             Some(data) => (data.to_owned(), Data::Given),
             None => (temporary_directory()?, Data::Temporary),
@@ -50,7 +50,7 @@ impl Server {
         std::fs::create_dir_all(&data)?;
         let log = data.join("serve.log");
         let mut command = Command::new(std::env::current_exe()?);
-        command.args(["serve", "--dev", "--port", "0"]).args(LIMITS).arg("--data-dir").arg(&data);
+        command.args(["serve", "--dev", "--port", "0"]).args(LIMITS).args(more).arg("--data-dir").arg(&data);
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("SPARKMESH_")) {
             command.env_remove(name);
         }
@@ -62,7 +62,8 @@ impl Server {
         let process = Running { child, data, data_is };
         let why = match tokio::time::timeout(PATIENCE, ready).await {
             Ok(Ok(url)) => {
-                let minter = Minter::from_file(&process.data.join("secret"))?;
+                let given = more.iter().find_map(|flag| flag.strip_prefix("--secret-file=")).map(PathBuf::from);
+                let minter = Minter::from_file(&given.unwrap_or_else(|| process.data.join("secret")))?;
                 return Ok(Self { process, url, minter });
             }
             Ok(Err(_)) => "it ended".to_owned(),
@@ -74,6 +75,29 @@ impl Server {
     pub(super) fn id(&self) -> u32 {
         self.process.child.id()
     }
+}
+
+/// `count` servers, each linked to the one before it; one alone where that is all. They share the first one's secret.
+pub(super) async fn line(count: u32, data: Option<&Path>) -> Result<Vec<Server>, BenchError> {
+    if count <= 1 {
+        return Ok(vec![Server::start(data, &[]).await?]);
+    }
+    let own = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+    let mut servers: Vec<Server> = Vec::new();
+    for at in 0..count {
+        let mut more = own(&["--links", "static", "--allow-direct", "--node-id", &format!("bench-{at}")]);
+        if let (Some(first), Some(before)) = (servers.first(), servers.last()) {
+            more.extend(own(&["--peer", &before.url.replacen("http", "ws", 1)]));
+            more.extend([format!("--secret-file={}", first.process.data.join("secret").display())]);
+        }
+        let data = data.map(|data| data.join(at.to_string()));
+        let mut server = Server::start(data.as_deref(), &more).await?;
+        if let Some(first) = servers.first() {
+            server.minter = first.minter.clone();
+        }
+        servers.push(server);
+    }
+    Ok(servers)
 }
 
 impl Drop for Running {

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use futures_util::{StreamExt, stream};
+use reqwest::Url;
 use tokio::time::timeout;
 
 use super::BenchError;
@@ -21,9 +22,14 @@ const AT_ONCE: usize = 64;
 /// Connections from one local address; the system has some 28 000 ports for each.
 const PER_SOURCE: usize = 20_000;
 
+/// How often a line is asked whether it is one.
+const POLL: Duration = Duration::from_millis(50);
+
 /// A server under load.
 pub(super) struct Target {
     door: Door,
+    /// The last server of a line, and how many there are in it.
+    far: Option<(Door, usize)>,
     minter: Minter,
     /// Tells the devices of this run from those of any other: inboxes outlive a run.
     run: u32,
@@ -39,7 +45,29 @@ impl Target {
         process: Option<Process>,
         limit: Duration,
     ) -> Result<Self, BenchError> {
-        Ok(Self { door: Door::at(url)?, minter, run: rand::random(), process, limit })
+        Ok(Self { door: Door::at(url)?, far: None, minter, run: rand::random(), process, limit })
+    }
+
+    /// Devices with odd numbers connect there.
+    pub(super) fn with_far_end(mut self, url: &str, servers: usize) -> Result<Self, BenchError> {
+        self.far = Some((Door::at(url)?, servers));
+        Ok(self)
+    }
+
+    /// Waits until both ends of a line know of `devices` at the other one.
+    pub(super) async fn meet(&self, devices: usize) -> Result<(), BenchError> {
+        let Some((far, servers)) = &self.far else { return Ok(()) };
+        let key = self.key(&self.name("admin", 0), Role::Admin);
+        let all = async {
+            for door in [&self.door, far] {
+                while !knows(door, &key, *servers, devices).await? {
+                    tokio::time::sleep(POLL).await;
+                }
+            }
+            Ok(())
+        };
+        let late = BenchError::Unfit(format!("{servers} servers did not find each other within {:?}", self.limit));
+        timeout(self.limit, all).await.unwrap_or(Err(late))
     }
 
     /// The id of a device or session of this run.
@@ -91,10 +119,13 @@ impl Target {
     async fn open(&self, what: &str, index: usize, inbox: InboxMode) -> Result<LoadSocket, BenchError> {
         let device = self.name(what, index);
         let key = self.key(&device, Role::Device);
-        let offer = self.door.offer(&key).await?;
+        let address = match &self.far {
+            None => self.door.offer(&key).await?.address(&key, inbox)?,
+            Some((far, _)) => directly(if index % 2 == 0 { &self.door } else { far }, &key),
+        };
         let source = (index / PER_SOURCE) as u8;
         let source = (source > 0).then(|| Ipv4Addr::new(127, 0, 0, source.saturating_add(1)));
-        let opened = LoadSocket::open(&offer.address(&key, inbox)?, source).await;
+        let opened = LoadSocket::open(&address, source).await;
         opened.map_err(|error| BenchError::Open { device, why: error.to_string() })
     }
 
@@ -108,4 +139,30 @@ impl Target {
         let node: NodeId = name.parse().expect("names of this run are made of the alphabet of ids");
         self.minter.mint(&Holder { node, client: None, role })
     }
+}
+
+/// The address of a server's socket for whoever wants this server and no other.
+fn directly(door: &Door, key: &str) -> Url {
+    let mut url = door.base().clone();
+    url.set_path("connectV2");
+    url.query_pairs_mut().append_pair("auth_key", key);
+    url.set_scheme("ws").expect("http becomes ws");
+    url
+}
+
+#[derive(serde::Deserialize)]
+struct Mesh {
+    servers: Vec<Server>,
+}
+
+#[derive(serde::Deserialize)]
+struct Server {
+    attachments: usize,
+}
+
+async fn knows(door: &Door, key: &str, servers: usize, devices: usize) -> Result<bool, BenchError> {
+    let body = door.call(reqwest::Method::GET, &["v1", "mesh"], key, None).await?;
+    let mesh: Mesh = serde_json::from_slice(&body).map_err(std::io::Error::from)?;
+    let attached: usize = mesh.servers.iter().map(|server| server.attachments).sum();
+    Ok(mesh.servers.len() == servers && attached >= devices)
 }

@@ -14,6 +14,7 @@ use crate::model::ids::NodeId;
 pub mod cidr;
 pub mod identity;
 pub mod origins;
+pub mod peers;
 pub mod probe;
 pub mod push;
 pub mod secret;
@@ -23,6 +24,7 @@ pub mod time_span;
 
 use cidr::Cidr;
 use origins::Origin;
+use peers::{LinkPlan, LinkSettings};
 use push::PushSettings;
 use secret::{NoSecret, SecretSource};
 use settings::{LogLevel, Settings, StoreKind};
@@ -66,6 +68,10 @@ pub enum ConfigError {
     DevBeyondLoopback(String),
     #[error("tls-cert and tls-key belong together: {0} is missing")]
     HalfTls(&'static str),
+    #[error("link-cert and link-key belong together: {0} is missing")]
+    HalfLinkTls(&'static str),
+    #[error("link-demand-cert needs {0}")]
+    Demand(&'static str),
     #[error("{name} is {value}, and must be from {from} to {to}")]
     Range { name: &'static str, value: u64, from: u64, to: u64 },
     #[error(
@@ -133,6 +139,7 @@ pub struct Config {
     pub force: Permission,
     pub tls: Option<TlsFiles>,
     pub metrics_bind: Option<SocketAddr>,
+    pub links: LinkSettings,
     pub data_dir: PathBuf,
     /// Given, not found: what the server really is called is in its data directory.
     pub node_id: Option<NodeId>,
@@ -178,6 +185,25 @@ impl Config {
             (Some(_), None) => return Err(ConfigError::HalfTls("tls-key")),
             (None, Some(_)) => return Err(ConfigError::HalfTls("tls-cert")),
         };
+        let link_certificate = match (settings.link_cert, settings.link_key) {
+            (Some(cert), Some(key)) => Some(TlsFiles { cert, key }),
+            (None, None) => None,
+            (Some(_), None) => return Err(ConfigError::HalfLinkTls("link-key")),
+            (None, Some(_)) => return Err(ConfigError::HalfLinkTls("link-cert")),
+        };
+        let demanded = settings.link_demand_cert == Some(true);
+        match (demanded, &tls, &settings.link_ca) {
+            (true, None, _) => return Err(ConfigError::Demand("tls-cert and tls-key: only TLS has certificates")),
+            (true, _, None) => return Err(ConfigError::Demand("link-ca: whose certificates are good")),
+            _ => {}
+        }
+        let links = LinkSettings {
+            peers: settings.peer.unwrap_or_default(),
+            plan: settings.links.unwrap_or(LinkPlan::Full),
+            ca: settings.link_ca,
+            certificate: link_certificate,
+            without_certificate: (!demanded).into(),
+        };
         let drain_ms = settings.drain_deadline.map_or(0, time_span::TimeSpan::millis);
         let days = within("inbox-max-days", settings.inbox_max_days, 1..=3650)?;
         Ok(Self {
@@ -188,6 +214,7 @@ impl Config {
             force: settings.force.unwrap_or_default().into(),
             tls,
             metrics_bind: settings.metrics_bind,
+            links,
             data_dir,
             node_id: settings.node_id,
             store: settings.store.unwrap_or(StoreKind::Sled),
@@ -362,6 +389,9 @@ mod tests {
             ("host-address = '0.0.0.0'", "keep it for --bind"),
             ("tls-cert = 'c'", "tls-key is missing"),
             ("tls-key = 'c'", "tls-cert is missing"),
+            ("link-cert = 'c'", "link-key is missing"),
+            ("link-demand-cert = true\nlink-ca = 'a'", "needs tls-cert"),
+            ("link-demand-cert = true\ntls-cert = 'c'\ntls-key = 'k'", "needs link-ca"),
             ("max-message-bytes = 10", "max-message-bytes is 10, and must be from 1024 to 33554432"),
             ("rate = 0", "rate is 0"),
             ("inbox-max-days = 0", "inbox-max-days is 0"),

@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use super::ConfigError;
 use super::cidr::Cidr;
 use super::origins::Origin;
+use super::peers::{LinkPlan, PeerUrl};
 use super::push::PushSettings;
 use super::surroundings::Surroundings;
 use super::time_span::TimeSpan;
@@ -98,6 +99,40 @@ pub struct Settings {
     /// Show /metrics there without a key, as ADDRESS:PORT. At the main address an admin's key is needed for it
     #[arg(long, env = "SPARKMESH_METRICS_BIND", value_name = "ADDR:PORT", help_heading = "Address")]
     pub metrics_bind: Option<SocketAddr>,
+
+    /// Another server to link up with, as ws://HOST:PORT, or wss:// for TLS. May be given several times, or as a list with
+    /// commas; one is enough to find all others
+    #[arg(long, env = "SPARKMESH_PEER", value_name = "URL", value_delimiter = ',', help_heading = "Mesh")]
+    pub peer: Option<Vec<PeerUrl>>,
+
+    /// Which servers to dial: full, all that it learns of, or static, only those of --peer [default: full]
+    #[arg(
+        long,
+        env = "SPARKMESH_LINKS",
+        value_enum,
+        ignore_case = true,
+        hide_possible_values = true,
+        value_name = "PLAN",
+        help_heading = "Mesh"
+    )]
+    pub links: Option<LinkPlan>,
+
+    /// Who signs the certificates of the other servers, PEM [default: whom the system trusts]
+    #[arg(long, env = "SPARKMESH_LINK_CA", value_name = "FILE", help_heading = "Mesh")]
+    pub link_ca: Option<PathBuf>,
+
+    /// The certificate chain that this server shows to those it dials, PEM. Looked at again at each dial
+    #[arg(long, env = "SPARKMESH_LINK_CERT", value_name = "FILE", help_heading = "Mesh")]
+    pub link_cert: Option<PathBuf>,
+
+    /// That certificate's private key, PEM
+    #[arg(long, env = "SPARKMESH_LINK_KEY", value_name = "FILE", help_heading = "Mesh")]
+    pub link_key: Option<PathBuf>,
+
+    /// Let in only servers that show a certificate signed by --link-ca. Needs --tls-cert
+    #[arg(long, env = "SPARKMESH_LINK_DEMAND_CERT", help_heading = "Mesh", value_name = "BOOL",
+        num_args = 0..=1, default_missing_value = "true", value_parser = switch)]
+    pub link_demand_cert: Option<bool>,
 
     /// The directory of this server's identity and store; made when it is not there [default: sparkmesh-data]
     #[arg(long, env = "SPARKMESH_DATA_DIR", value_name = "DIR", help_heading = "Identity and data")]
@@ -214,6 +249,8 @@ impl Settings {
             force: Some(false),
             data_dir: Some(DEFAULT_DATA_DIR.into()),
             store: Some(StoreKind::Sled),
+            links: Some(LinkPlan::Full),
+            link_demand_cert: Some(false),
             dev: Some(false),
             allow_direct: Some(false),
             allow_private_push: Some(false),

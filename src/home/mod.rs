@@ -8,9 +8,11 @@ mod committer;
 mod keys;
 mod plan;
 mod profile;
+mod question;
 mod queue;
 mod reader;
 pub mod record;
+pub mod remote;
 pub mod sessions;
 mod sweep;
 

@@ -1,11 +1,13 @@
 //! What the home tells about a device and its inbox.
 
+use serde::{Deserialize, Serialize};
+
 use super::boxes::Mailbox;
 use crate::model::ids::ClientId;
 use crate::push::Provider;
 
 /// A device that has been here.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Profile {
     pub client: Option<ClientId>,
     /// Envelopes that wait in its inbox.
@@ -26,7 +28,7 @@ impl Profile {
 }
 
 /// What an acknowledgement has done to an inbox.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trimmed {
     /// Envelopes that left.
     pub gone: u64,

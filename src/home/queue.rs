@@ -9,6 +9,7 @@ use std::thread::ThreadId;
 use std::time::Duration;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
 use super::profile::{Profile, Trimmed};
@@ -31,7 +32,7 @@ const GROUP_BYTES: usize = 4 << 20;
 const GROUP_COUNT: usize = 4096;
 
 /// What a device record is to become.
-#[derive(Debug)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum TokenChange {
     Add(PushToken),
     Remove(PushToken),

@@ -14,6 +14,7 @@ mod error;
 mod farewell;
 mod health;
 mod inbox;
+mod link;
 mod messages;
 mod nodes;
 mod offer;
@@ -37,7 +38,7 @@ type Answer = Result<actix_web::HttpResponse, Rejection>;
 /// What all handlers work with.
 type Shared = actix_web::web::Data<State>;
 
-/// All paths of the server's main address. The app's data must hold a [`State`].
+/// All paths of the server's main address. The app's data must hold a [`State`] and [`crate::link::Links`].
 pub fn configure(config: &mut ServiceConfig) {
     let api = scope("")
         .wrap(from_fn(browsers::guard))
@@ -57,6 +58,7 @@ pub fn configure(config: &mut ServiceConfig) {
         .route("/v1/messages", post().to(messages::post))
         .route("/v1/nodes/{id}", get().to(nodes::show))
         .route("/v1/nodes/{id}/disconnect", post().to(nodes::disconnect))
+        .route("/v1/link", get().to(link::open))
         .route("/v1/mesh", get().to(admin::mesh))
         .route("/v1/drain", post().to(admin::drain))
         .route("/metrics", get().to(admin::metrics))

@@ -166,14 +166,18 @@ impl Backlog {
         Heard { peer: peer.clone(), id, hop, _underway: Underway(self.clone()) }
     }
 
+    pub(super) fn is_over(&self) -> bool {
+        self.count.load(Ordering::Acquire) >= MOST_UNDERWAY
+    }
+
     /// Whether the link must not read on; then `task` is woken when it may.
     pub(super) fn is_full(&self, task: &std::task::Waker) -> bool {
-        if self.count.load(Ordering::Acquire) < MOST_UNDERWAY {
+        if !self.is_over() {
             return false;
         }
         self.waker.register(task);
         // It may have become less before the waker was there.
-        self.count.load(Ordering::Acquire) >= MOST_UNDERWAY
+        self.is_over()
     }
 }
 

@@ -1,9 +1,23 @@
 //! Links: the connections between servers, which carry frames of [`crate::model::frames`] both ways.
 //!
+//! A connection is made by [`dial`] (when, the [`dialler`] knows) or taken by [`accept`]; on both sides [`greeting`] finds
+//! out who is there, [`meeting`] asks the node about it, and then it is an [`actor`] that reads, hands on and ends the
+//! link, over a [`connection`] that is the same for both. What is to be written waits in a [`crate::view::LinkQueue`].
 //! [`messages`] is all that the node and links say to each other.
 
+pub mod accept;
+mod actor;
+mod connection;
+mod dial;
+pub mod dialler;
+mod greeting;
+pub mod links;
+mod meeting;
 pub mod messages;
+mod pulse;
 
+pub use dialler::Dialler;
+pub use links::{Links, Setup};
 pub use messages::{
     Dialled, Heard, Host, Introduce, Introduction, Learned, LinkDown, LinkId, LinkStop, LinkUp, Measured, Meet,
 };

@@ -16,6 +16,8 @@
 use super::ids::{ClientId, Incarnation, NodeId};
 
 mod directory;
+#[cfg(test)]
+mod laws;
 mod own;
 mod partial;
 pub use directory::{Applied, Directory, Place, Took};

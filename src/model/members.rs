@@ -119,3 +119,86 @@ impl Members {
         (self.admitted.len() + self.forgotten.len()) as u64
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SERVERS: usize = 6;
+
+    fn node(n: usize) -> NodeId {
+        format!("s{n}").parse().unwrap()
+    }
+
+    /// A list as it may have come to be, from another first server each.
+    fn list() -> impl Strategy<Value = Members> {
+        let step = (0..SERVERS, prop::bool::weighted(0.2));
+        (0..SERVERS, prop::collection::vec(step, 0..8)).prop_map(|(first, steps)| {
+            let mut members = Members::first(node(first));
+            for (server, forgets) in steps {
+                let before = members.version();
+                let merged = if forgets { members.forget(&node(server)) } else { members.admit(&node(server)) };
+                assert_eq!(merged == Merged::Changed, members.version() > before);
+            }
+            members
+        })
+    }
+
+    fn merged(mut one: Members, other: &Members) -> Members {
+        let before = one.clone();
+        let merged = one.merge(other);
+        assert_eq!(merged == Merged::Changed, one != before);
+        assert!(one.version() >= before.version().max(other.version()));
+        one
+    }
+
+    proptest! {
+        #[test]
+        fn merging_is_the_same_in_any_order_and_any_number_of_times(a in list(), b in list(), c in list()) {
+            prop_assert_eq!(merged(a.clone(), &b), merged(b.clone(), &a));
+            prop_assert_eq!(merged(merged(a.clone(), &b), &c), merged(a.clone(), &merged(b.clone(), &c)));
+            let both = merged(a.clone(), &b);
+            prop_assert_eq!(merged(both.clone(), &b), both.clone());
+            for server in (0..SERVERS).map(node) {
+                prop_assert!(!(both.is_forgotten(&server) && both.is_member(&server)));
+                prop_assert_eq!(both.is_forgotten(&server), a.is_forgotten(&server) || b.is_forgotten(&server));
+                prop_assert_eq!(both.is_member(&server), both.current().any(|member| *member == server));
+            }
+        }
+
+        #[test]
+        fn before_is_an_order_of_the_members(members in list()) {
+            let mut current: Vec<&NodeId> = members.current().collect();
+            current.sort_by_key(|member| members.before(member).count());
+            for (place, member) in current.iter().enumerate() {
+                let before: BTreeSet<&NodeId> = members.before(member).collect();
+                prop_assert_eq!(before, current[..place].iter().copied().collect::<BTreeSet<_>>());
+            }
+        }
+
+        #[test]
+        fn a_list_survives_the_disk(members in list()) {
+            let text = serde_json::to_string(&members).unwrap();
+            prop_assert_eq!(serde_json::from_str::<Members>(&text).unwrap(), members.clone());
+            let admitted = members.admitted().map(|(server, admission)| (server.clone(), admission.clone()));
+            prop_assert_eq!(Members::of(admitted, members.forgotten().cloned()), members.clone());
+        }
+    }
+
+    #[test]
+    fn who_joins_comes_after_those_that_were_there() {
+        let mut mesh = Members::first(node(5));
+        let _ = mesh.admit(&node(3));
+        let mut alone = Members::first(node(1));
+        let _ = mesh.admit(&node(1));
+        assert_eq!(alone.merge(&mesh), Merged::Changed);
+        assert_eq!(alone, mesh);
+        assert_eq!(mesh.before(&node(1)).collect::<Vec<_>>(), [&node(3), &node(5)]);
+        assert_eq!(mesh.before(&node(0)).count(), 0, "never admitted");
+        let _ = mesh.forget(&node(3));
+        assert_eq!(mesh.before(&node(1)).collect::<Vec<_>>(), [&node(5)]);
+        assert_eq!(mesh.admit(&node(3)), Merged::Same, "for ever");
+    }
+}

@@ -18,6 +18,8 @@ use super::ids::{Incarnation, Millis, NodeId};
 use super::routes::Routes;
 
 mod graph;
+#[cfg(test)]
+mod laws;
 use graph::Graph;
 pub use graph::Step;
 
@@ -29,7 +31,7 @@ pub const MAX_DEPARTED: usize = 1024;
 pub const COST_STEP_US: u32 = 200;
 
 /// What one server says of itself. A record with a higher incarnation, or the same and a higher number, replaces it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Record {
     pub server: NodeId,
     pub incarnation: Incarnation,
@@ -39,7 +41,7 @@ pub struct Record {
 }
 
 /// What a server says of itself beside its links.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct About {
     pub address: Address,
     pub load: Load,
@@ -49,7 +51,7 @@ pub struct About {
 }
 
 /// Where clients and servers reach a server.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Address {
     /// Empty: it cannot be dialled, and is never offered.
     pub host: String,
@@ -60,20 +62,20 @@ pub struct Address {
     pub region: Option<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Scheme {
     #[default]
     Plain,
     Tls,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct Load {
     pub connections: u64,
     pub max_connections: u64,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Standing {
     /// Back from a crash, and not yet told what its deputies have changed meanwhile: serves no small records.
     Returning,
@@ -82,7 +84,7 @@ pub enum Standing {
 }
 
 /// One link as one of its ends announces it. It counts when both do.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct LinkState {
     pub peer: NodeId,
     /// Smoothed round trip in microseconds, at least 1.
@@ -177,7 +179,9 @@ impl Topology {
             return self.accept_own(&record);
         }
         if let Some(known) = self.newest(&record.server) {
-            match record.version().cmp(&known.version()) {
+            // Two records of one version are of two lives that took themselves for the same. All servers keep the same of
+            // them; so it gets to its server, which finds its ghost in it.
+            match record.version().cmp(&known.version()).then_with(|| record.cmp(known)) {
                 Ordering::Less => return Accepted::Older(Arc::clone(known)),
                 Ordering::Equal => return Accepted::Known,
                 Ordering::Greater => {}

@@ -6,11 +6,11 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::Waker;
 
 use bytes::{Bytes, BytesMut};
-use prometheus::IntGauge;
+use prometheus::{IntCounter, IntGauge};
 
 use super::Taken;
 use crate::metrics;
@@ -37,12 +37,19 @@ pub enum Urgency {
 /// See the module's header.
 #[derive(Debug)]
 pub struct LinkQueue {
-    peer: NodeId,
     limit: usize,
     /// As in `inner`, for those who only look.
     bytes: AtomicUsize,
-    gauge: IntGauge,
+    /// Once it is known whose link it is.
+    meters: OnceLock<Meters>,
     inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Meters {
+    peer: NodeId,
+    waiting: IntGauge,
+    out: IntCounter,
 }
 
 #[derive(Debug, Default)]
@@ -79,12 +86,25 @@ struct Frame {
 impl LinkQueue {
     /// `limit` in bytes.
     pub fn new(peer: NodeId, limit: usize) -> Self {
-        let gauge = metrics::LINK_QUEUE_BYTES.with_label_values(&[peer.as_str()]);
-        Self { peer, limit, bytes: AtomicUsize::new(0), gauge, inner: Mutex::default() }
+        let queue = Self::to_stranger(limit);
+        queue.belongs_to(peer);
+        queue
     }
 
-    pub fn peer(&self) -> &NodeId {
-        &self.peer
+    /// Of a connection whose other side has not said who it is.
+    pub fn to_stranger(limit: usize) -> Self {
+        Self { limit, bytes: AtomicUsize::new(0), meters: OnceLock::new(), inner: Mutex::default() }
+    }
+
+    /// It is `peer` that this is a link to. Counted from here on.
+    pub fn belongs_to(&self, peer: NodeId) {
+        // Under the lock, so that the level is not missed.
+        let inner = self.lock();
+        self.meters.get_or_init(|| {
+            let waiting = metrics::LINK_QUEUE_BYTES.with_label_values(&[peer.as_str()]);
+            waiting.add(inner.bytes as i64);
+            Meters { waiting, out: metrics::LINK_BYTES.with_label_values(&[peer.as_str(), "out"]), peer }
+        });
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -111,7 +131,8 @@ impl LinkQueue {
                 (State::Open, true, _) => {}
                 (State::Open, false, Urgency::Control | Urgency::Heartbeat) => {
                     metrics::LINK_FRAMES_REFUSED.with_label_values(&["control"]).inc();
-                    log::warn!("ends the link to {}: {} bytes wait for it", self.peer, inner.bytes);
+                    let peer = self.meters.get().map_or("a stranger", |meters| meters.peer.as_str());
+                    log::warn!("ends the link to {peer}: {} bytes wait for it", inner.bytes);
                     inner.end();
                     self.level(&inner);
                     let waker = inner.waker.take();
@@ -151,6 +172,9 @@ impl LinkQueue {
             }
             inner.bytes -= bytes;
             self.level(&inner);
+            if let Some(meters) = self.meters.get() {
+                meters.out.inc_by(bytes as u64);
+            }
             return Taken::Frames;
         }
         match inner.state {
@@ -202,13 +226,17 @@ impl LinkQueue {
 
     fn level(&self, inner: &Inner) {
         let before = self.bytes.swap(inner.bytes, Ordering::Relaxed);
-        self.gauge.add(inner.bytes as i64 - before as i64);
+        if let Some(meters) = self.meters.get() {
+            meters.waiting.add(inner.bytes as i64 - before as i64);
+        }
     }
 }
 
 impl Drop for LinkQueue {
     fn drop(&mut self) {
-        self.gauge.sub(self.bytes() as i64);
+        if let Some(meters) = self.meters.get() {
+            meters.waiting.sub(self.bytes() as i64);
+        }
     }
 }
 
@@ -270,7 +298,7 @@ mod tests {
     fn taken(queue: &LinkQueue, budget: usize) -> (Taken, String) {
         let mut out = BytesMut::new();
         let taken = queue.take(budget, Masking::Server, Waker::noop(), &mut out);
-        let mut reader = Deframer::new(Masking::Client, 1 << 20);
+        let mut reader = Deframer::new(Masking::Server, 1 << 20);
         reader.feed(out.freeze());
         let mut text = String::new();
         while let Ok(Some(carrier::Message::Binary(bytes))) = reader.next() {

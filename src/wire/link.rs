@@ -8,8 +8,6 @@
 //! A peer has proved that it knows the cluster's secret, and is believed what it says; but nothing it sends makes this
 //! panic, or take memory out of proportion to the bytes that came.
 
-use std::sync::Arc;
-
 use bytes::{Buf, Bytes};
 
 use crate::model::frames::{Carry, Hop, MAX_HOPS, Stop};
@@ -56,8 +54,6 @@ pub enum LinkError {
     Id(#[from] IdError),
     #[error("there is no such error code")]
     Code,
-    #[error("the list of members cannot be read")]
-    Members,
     #[error("the body is not what its head says")]
     Body,
 }
@@ -217,7 +213,7 @@ pub fn decode(bytes: &mut Bytes) -> Result<Option<Hop>, LinkError> {
         kind::DELTA => Hop::Delta(from.read()?),
         kind::DIGESTS => Hop::Digests(from.read()?),
         kind::SNAPSHOT => Hop::Snapshot(from.read()?),
-        kind::MEMBERS => Hop::Members(from.read().map(Arc::new)?),
+        kind::MEMBERS => Hop::Members(from.read()?),
         kind::CARRY => Hop::Carry(Carry {
             hops: read_hops(&mut from)?,
             origin: from.read()?,

@@ -82,3 +82,59 @@ impl Standpoint {
         (!self.is_alone(), self.blank)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn standpoint(node: &str, cluster: u8, members: usize, blank: Blank) -> Standpoint {
+        let (node, cluster) = (node.parse().unwrap(), [cluster; 32]);
+        Standpoint { node, cluster, members, blank, regard: Regard::Welcome }
+    }
+
+    fn any_standpoint() -> impl Strategy<Value = Standpoint> {
+        let blank = prop_oneof![Just(Blank::Yes), Just(Blank::No)];
+        (0..4u8, 0..3u8, 1..4usize, blank, prop::bool::weighted(0.1)).prop_map(
+            |(node, cluster, members, blank, bad)| {
+                let regard = if bad { Regard::Forgotten } else { Regard::Welcome };
+                Standpoint { regard, ..standpoint(&format!("s{node}"), cluster, members, blank) }
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn both_ends_decide_alike(one in any_standpoint(), other in any_standpoint()) {
+            let mirrored = match meet(&other, &one) {
+                Meeting::WeJoin => Meeting::TheyJoin,
+                Meeting::TheyJoin => Meeting::WeJoin,
+                same => same,
+            };
+            let meeting = meet(&one, &other);
+            prop_assert_eq!(meeting, mirrored);
+            let joiner = match meeting {
+                Meeting::WeJoin => Some(&one),
+                Meeting::TheyJoin => Some(&other),
+                _ => None,
+            };
+            prop_assert!(joiner.is_none_or(Standpoint::can_join), "nobody leaves records or friends behind");
+            let forgotten = one.regard == Regard::Forgotten || other.regard == Regard::Forgotten;
+            prop_assert!(!forgotten || meeting == Meeting::Refused);
+        }
+    }
+
+    #[test]
+    fn who_keeps_its_cluster() {
+        let (b, many) = (standpoint("b", 1, 1, Blank::No), standpoint("z", 3, 3, Blank::No));
+        assert_eq!(meet(&b, &standpoint("b2", 1, 5, Blank::No)), Meeting::Same);
+        assert_eq!(meet(&b, &standpoint("a", 2, 1, Blank::No)), Meeting::WeJoin, "the lower id keeps");
+        assert_eq!(meet(&b, &standpoint("a", 2, 1, Blank::Yes)), Meeting::TheyJoin, "but the blank one joins");
+        assert_eq!(meet(&b, &standpoint("z", 2, 3, Blank::Yes)), Meeting::WeJoin, "and before all who is alone");
+        assert_eq!(meet(&b, &many), Meeting::WeJoin);
+        assert_eq!(meet(&many, &standpoint("y", 4, 2, Blank::Yes)), Meeting::TheyJoin);
+        assert_eq!(meet(&many, &standpoint("y", 4, 2, Blank::No)), Meeting::Refused, "two meshes with records");
+        assert_eq!(meet(&b, &standpoint("b", 2, 1, Blank::Yes)), Meeting::Refused, "our own id");
+    }
+}

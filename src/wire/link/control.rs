@@ -1,9 +1,10 @@
 //! What servers flood: records, attachments, members.
 
 use super::LinkError;
-use super::field::{Field, Reader, choice, fields};
+use super::field::{Field, Reader, choice, fields, put_number};
 use crate::model::attachments::{Attachment, Change, Delta, Digest, Snapshot};
-use crate::model::members::Members;
+use crate::model::ids::NodeId;
+use crate::model::members::{Admission, Members};
 use crate::model::topology::{About, Address, LinkState, Load, Record, Scheme, Standing};
 
 fields!(Record { server, incarnation, number, about, links });
@@ -41,15 +42,23 @@ impl Field for Change {
     }
 }
 
-/// In the form in which they are also kept: JSON. They change when a server is admitted or forgotten, and hardly else.
+fields!(Admission { ordinal });
+
 impl Field for Members {
     fn put(&self, out: &mut Vec<u8>) {
-        let text = serde_json::to_string(self).expect("ids and numbers are JSON, and ids are keys");
-        text.put(out);
+        put_number(out, self.admitted().len() as u64);
+        for (server, admission) in self.admitted() {
+            server.put(out);
+            admission.put(out);
+        }
+        put_number(out, self.forgotten().len() as u64);
+        for server in self.forgotten() {
+            server.put(out);
+        }
     }
 
     fn get(from: &mut Reader<'_>) -> Result<Self, LinkError> {
-        let text: String = from.read()?;
-        serde_json::from_str(&text).map_err(|_| LinkError::Members)
+        let (admitted, forgotten): (Vec<(NodeId, Admission)>, Vec<NodeId>) = from.read()?;
+        Ok(Self::of(admitted, forgotten))
     }
 }

@@ -1,0 +1,102 @@
+//! What the homes of different servers ask each other, and what they answer: the words of `Dispatch::Ask` and
+//! `Dispatch::Reply`, as JSON.
+//!
+//! Names are short and fields are only ever added: servers of two versions speak to each other while a mesh is renewed.
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::profile::{Profile, Trimmed};
+use super::queue::TokenChange;
+use crate::model::ids::{ClientId, NodeId, Seq};
+use crate::wire::config_request::{Fetch, First, More, Page};
+
+/// What one server asks of another.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Question {
+    /// Of the service that keeps sessions, in its own words. Answered by [`Answer::Session`].
+    Session(Box<RawValue>),
+    /// To who acts for the device: it is known from now on. Answered by [`Answer::Count`].
+    Register { device: NodeId, client: Option<ClientId> },
+    /// To who acts for the device. Answered by [`Answer::Done`].
+    Tokens { device: NodeId, change: TokenChange },
+    /// To who acts for the device. Answered by [`Answer::Profile`].
+    Profile { device: NodeId },
+    /// To the home of the inbox. Answered by [`Answer::Page`].
+    Fetch { device: NodeId, fetch: WireFetch },
+    /// To the home of the inbox. Answered by [`Answer::Trimmed`].
+    Trim { device: NodeId, to: Seq },
+    /// To the home of the inbox: how much was lost since the device was told. Answered by [`Answer::Count`].
+    Tell { device: NodeId },
+}
+
+/// What is answered. Another kind than the question asks for counts as no answer.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Answer {
+    Session(Box<RawValue>),
+    Done,
+    Count(u64),
+    Profile(Option<Profile>),
+    Page(WirePage),
+    Trimmed(Trimmed),
+    /// It cannot be done now.
+    Unavailable,
+}
+
+/// [`Fetch`] between servers.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub(super) struct WireFetch {
+    from: Option<Seq>,
+    to: Option<Seq>,
+    after: Option<crate::model::ids::Millis>,
+    before: Option<crate::model::ids::Millis>,
+    newest_first: bool,
+    limit: u32,
+}
+
+impl From<Fetch> for WireFetch {
+    fn from(fetch: Fetch) -> Self {
+        let Fetch { from_seq, to_seq, after, before, first, limit } = fetch;
+        Self { from: from_seq, to: to_seq, after, before, newest_first: first == First::Newest, limit }
+    }
+}
+
+impl From<WireFetch> for Fetch {
+    fn from(fetch: WireFetch) -> Self {
+        let WireFetch { from, to, after, before, newest_first, limit } = fetch;
+        let first = if newest_first { First::Newest } else { First::Oldest };
+        Self { from_seq: from, to_seq: to, after, before, first, limit }
+    }
+}
+
+/// [`Page`] between servers: each envelope's JSON as it is.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct WirePage {
+    messages: Vec<(Seq, Box<RawValue>)>,
+    more: bool,
+    epoch: crate::model::ids::Epoch,
+    dropped: u64,
+}
+
+impl WirePage {
+    /// `None` where a stored envelope is not JSON, which only damage can bring about.
+    pub(super) fn of(page: &Page) -> Option<Self> {
+        let messages = page.messages.iter().map(|(seq, text)| Some((*seq, serde_json::from_slice(text).ok()?)));
+        Some(Self {
+            messages: messages.collect::<Option<_>>()?,
+            more: page.more == More::Yes,
+            epoch: page.epoch,
+            dropped: page.dropped,
+        })
+    }
+
+    pub(super) fn page(self) -> Page {
+        let text = |(seq, text): (Seq, Box<RawValue>)| (seq, String::from(Box::<str>::from(text)).into());
+        Page {
+            messages: self.messages.into_iter().map(text).collect(),
+            more: if self.more { More::Yes } else { More::No },
+            epoch: self.epoch,
+            dropped: self.dropped,
+        }
+    }
+}
