@@ -116,7 +116,7 @@ impl Parts {
         let mesh = alone(identity);
         let view =
             Arc::new(View::new(mesh, Box::new(home.clone()), config.limits.outbox_max_bytes, identity.incarnation));
-        let _sessions = sessions::load(&*store, &view)?;
+        let doubtful = sessions::load(&*store, &view)?;
         let push = start_push(config, &home, store)?;
         let (of_node, of_wakes) = (push.clone(), push.clone());
         let waker: Waker = Arc::new(move |notification| of_wakes.notify(notification));
@@ -131,8 +131,10 @@ impl Parts {
         let node = Node::new(view.clone(), standing.clone(), of_node);
         let node = Node::start_in_arbiter(&Arbiter::new().handle(), move |_| node);
         let of_home = (home.clone(), view.clone());
-        let sessions =
-            SessionHome::start_in_arbiter(&Arbiter::new().handle(), move |_| SessionHome::new(of_home.0, of_home.1));
+        let sessions = SessionHome::start_in_arbiter(&Arbiter::new().handle(), move |_| {
+            SessionHome::new(of_home.0, of_home.1, doubtful)
+        });
+        SessionHome::open(sessions.clone(), &home);
         let server = identity.node.clone();
         let limits = config.limits;
         let site = Arc::new(Site { server, view, home: home.clone(), sessions, node, standing, limits });

@@ -30,6 +30,7 @@ use self::boxes::Boxes;
 use self::committer::{Committer, Health};
 use self::queue::{Command, Queue};
 use self::reader::{Reader, Reads, Request};
+use self::remote::Remote;
 use self::sweep::Sweep;
 use crate::model::custody::Verdict;
 use crate::model::frames::Dispatch;
@@ -47,6 +48,7 @@ use crate::wire::config_request::{Fetch, Page};
 pub struct Home {
     queue: Arc<Queue>,
     reads: Arc<Reads>,
+    remote: Arc<Remote>,
     epoch: Epoch,
 }
 
@@ -73,8 +75,13 @@ impl Threads {
 
 impl Home {
     pub fn open(store: Arc<dyn Store>) -> Desk {
-        let home = Self { queue: Arc::default(), reads: Arc::default(), epoch: store.epoch() };
+        let home = Self { queue: Arc::default(), reads: Arc::default(), remote: Arc::default(), epoch: store.epoch() };
         Desk { home, store }
+    }
+
+    /// The homes of other servers.
+    pub fn remote(&self) -> &Arc<Remote> {
+        &self.remote
     }
 
     pub fn epoch(&self) -> Epoch {

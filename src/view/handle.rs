@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use bytestring::ByteString;
 
-use super::{Message, Parcel, Receiver, Ticket, View, Whom, now};
+use super::{Acting, Message, Parcel, Receiver, Ticket, View, Whom, now};
 use crate::model::codes::Refusal;
 use crate::model::decide::{Decision, Sender, decide};
 use crate::model::frames::{Carried, Denial, Dispatch, Fate, Hop, Recipient};
@@ -79,9 +79,8 @@ impl View {
     /// For devices that `custodian` believes to be here.
     fn lent(&self, custodian: &NodeId, recipients: Vec<Recipient>, envelope: &Carried) {
         for Recipient { device: id, number, shown, known } in recipients {
-            let ticket = (number > 0).then(|| {
-                Ticket::lent(custodian.clone(), number, envelope.keep.id.clone(), envelope.keep.prompt)
-            });
+            let ticket = (number > 0)
+                .then(|| Ticket::lent(custodian.clone(), number, envelope.keep.id.clone(), envelope.keep.prompt));
             let Some(device) = self.devices.get(id.as_str()) else {
                 if number > 0 {
                     self.mesh.fate(custodian, number, Fate::Elsewhere, super::mesh::Haste::Now);
@@ -118,6 +117,9 @@ impl View {
             }
         };
         let session = envelope.session().cloned();
+        if let Some(session) = session.as_ref().filter(|session| self.serves(session) != Acting::Here) {
+            return self.pass_on(session.clone(), sender.clone(), id, text.clone(), ticket);
+        }
         let reference = envelope.reference.clone();
         match decide(sender, &envelope, &super::sessions::Here(&self.sessions)) {
             Decision::Send { route, from, src_id, src_client_id } => {

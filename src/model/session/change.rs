@@ -216,8 +216,7 @@ impl Session {
         };
         let mut session = self.clone();
         session.advance();
-        let (face, changed, scribe) =
-            (Face::Revealed(mask.clone()), session.version, session.scribe.server.clone());
+        let (face, changed, scribe) = (Face::Revealed(mask.clone()), session.version, session.scribe.server.clone());
         let revealed = Member { face, changed, scribe, ..member.clone() };
         session.members.insert(revealed.clone());
         let notice = Notice { payload: Some(member.node.clone()), ..member.notice(kind::REVEALED) };

@@ -152,7 +152,10 @@ mod tests {
         let mut bulk = draft(SessionType::Normal);
         bulk.id = Naming::Chosen("lobby".parse().unwrap());
         bulk.members = vec![(id("ann"), Mask::Named), (id("bob"), Mask::Anonymous(id("fox")))];
-        assert_eq!(Session::create(&named("eve"), bulk.clone(), Millis(1), scribe()).unwrap_err().code, Code::Forbidden);
+        assert_eq!(
+            Session::create(&named("eve"), bulk.clone(), Millis(1), scribe()).unwrap_err().code,
+            Code::Forbidden
+        );
         let (session, change) = Session::create(&app, bulk.clone(), Millis(1), scribe()).unwrap();
         assert_eq!((session.id().as_str(), session.len(), change.records.len()), ("lobby", 2, 3));
         assert_eq!(session.info(&named("ann")).unwrap().node_ids, [&id("ann"), &id("fox")]);

@@ -119,7 +119,8 @@ mod tests {
 
         fn load(&self) -> Session {
             let stored = serde_json::from_str(self.session.as_ref().unwrap()).unwrap();
-            Session::load(stored, self.members.values().map(|text| serde_json::from_str(text).unwrap()), scribe()).unwrap()
+            Session::load(stored, self.members.values().map(|text| serde_json::from_str(text).unwrap()), scribe())
+                .unwrap()
         }
     }
 

@@ -16,7 +16,8 @@ use crate::model::ids::NodeId;
 pub struct Version(pub u64);
 
 impl Version {
-    pub(super) fn next(self) -> Self {
+    #[must_use]
+    pub fn next(self) -> Self {
         Self(self.0 + 1)
     }
 }

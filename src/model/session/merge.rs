@@ -5,7 +5,7 @@
 //! version wins. Of two sessions that were created under one id the first keeps its options; the members of both stay.
 //!
 //! What each copy had made sure of may then be broken: two members in one place, or under one mask. The server that
-//! merges puts that right by changes of its own: the later one gets a place at the end, or a new mask.
+//! merges puts that right by changes of its own: one of them gets a place at the end, and a new mask where it needs one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -68,6 +68,13 @@ impl Session {
         }
     }
 
+    /// A copy that comes from elsewhere to a server that has none.
+    #[must_use]
+    pub fn adopted(self) -> Merged {
+        let records = Self::empty(self.stored(), self.scribe.clone()).records_to(&self);
+        Merged { session: self, records }
+    }
+
     /// Takes the members in, in a way that keeps the invariants of a session.
     fn settle(&mut self, mut members: Vec<Member>, fresh: &mut impl FnMut() -> u128) {
         members.sort_by(|one, other| (one.joined, &one.node).cmp(&(other.joined, &other.node)));
@@ -77,7 +84,6 @@ impl Session {
         let mut late = Vec::new();
         let mut last = None;
         for mut member in members {
-            let misplaced = last.replace(member.joined) == Some(member.joined);
             let worn = member.mask().is_some_and(|mask| reserved.contains(mask) || !taken.insert(mask.clone()));
             if worn {
                 member.face = match member.face {
@@ -91,19 +97,18 @@ impl Session {
                     Face::Revealed(_) | Face::Named => Face::Named,
                 };
             }
-            if misplaced || worn {
-                late.push((member, misplaced));
+            if worn || last == Some(member.joined) {
+                late.push(member);
             } else {
+                last = Some(member.joined);
                 let fits = self.put(member);
                 debug_assert!(fits, "places and names were checked");
             }
         }
-        for (mut member, misplaced) in late {
+        for mut member in late {
             self.advance();
             (member.changed, member.scribe) = (self.version, self.scribe.server.clone());
-            if misplaced {
-                member.joined = self.version;
-            }
+            member.joined = self.version;
             let fits = self.put(member);
             debug_assert!(fits, "places and names were checked, and the version is new");
         }

@@ -30,7 +30,8 @@ mod tests {
     }
 
     fn steps() -> impl Strategy<Value = Vec<Step>> {
-        let mask = prop::option::of(prop_oneof![(0..3usize).prop_map(|n| id(&format!("m{n}"))), (0..6usize).prop_map(device)]);
+        let mask =
+            prop::option::of(prop_oneof![(0..3usize).prop_map(|n| id(&format!("m{n}"))), (0..6usize).prop_map(device)]);
         let step = prop_oneof![
             5 => (0..6usize, mask).prop_map(|(n, mask)| Step::Join(n, mask)),
             3 => (0..6usize).prop_map(Step::Leave),
@@ -220,6 +221,22 @@ mod tests {
         }
 
         #[test]
+        fn a_copy_taken_over_may_be_cut_short_too(common in steps(), one in steps(), at in 0usize..9) {
+            let mut whole = begun(&common);
+            whole.session = whole.session.written_by(scribe("s1"));
+            whole.act(&one);
+            let adopted = whole.session.clone().written_by(scribe("s2")).adopted();
+            let mut cut = Copy { disk: BTreeMap::new(), ..whole.clone() };
+            cut.session = adopted.session;
+            adopted.records.iter().take(at).for_each(|record| cut.write(record));
+            if at >= adopted.records.len() {
+                prop_assert_eq!(all(&cut.load()), all(&whole.session));
+            }
+            // Without the session's own record there is no session, and it is fetched again.
+            prop_assert!(matches!(adopted.records.last(), Some(Record::Session(_))));
+        }
+
+        #[test]
         fn both_may_merge_and_they_agree_in_the_end(rounds in prop::collection::vec((steps(), steps(), any::<bool>()), 1..5)) {
             let root = begun(&[]);
             let (mut a, mut b) = (of(&root, "s1"), of(&root, "s2"));
@@ -317,7 +334,9 @@ mod tests {
         let delta = Delta::new(Horizon::default(), &session, &change);
         let Absorbed::Changed(copy, records) = absorb(None, delta, &scribe("s2")) else { panic!("it is new") };
         assert_eq!((all(&copy), records), (all(&session), change.records));
-        let (later, change) = session.join(&Requester { node: id("bob"), role: Role::Device }, Join { node: None, mask: Mask::Named }).unwrap();
+        let (later, change) = session
+            .join(&Requester { node: id("bob"), role: Role::Device }, Join { node: None, mask: Mask::Named })
+            .unwrap();
         let delta = Delta::new(session.horizon().clone(), &later, &change);
         assert!(matches!(absorb(None, delta, &scribe("s2")), Absorbed::Behind), "a part is no session");
     }

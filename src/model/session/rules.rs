@@ -7,9 +7,9 @@ use std::num::NonZeroU32;
 
 use serde::{Deserialize, Serialize};
 
+use super::Session;
 use super::copies::Horizon;
 use super::member::Version;
-use super::Session;
 use crate::model::codes::{Code, Refusal};
 use crate::model::ids::{Millis, NodeId, SessionId};
 
