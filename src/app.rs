@@ -18,7 +18,7 @@ use crate::config::settings::StoreKind;
 use crate::config::{Config, Permission, probe};
 use crate::edge::Site;
 use crate::home::sessions::{self, SessionHome};
-use crate::home::{Content, Home, Threads, Waker};
+use crate::home::{Content, Home, Homes, Threads, Waker};
 use crate::http::State;
 use crate::model;
 use crate::model::ids::{Epoch, Incarnation};
@@ -43,6 +43,8 @@ const BACKLOG: u32 = 4096;
 const LAST_WORDS: Duration = Duration::from_millis(600);
 /// Connections beyond the limit that are still accepted by each worker, for requests, and to say no.
 const SPARE_CONNECTIONS: usize = 4096;
+/// How often a server that goes away looks whether it may.
+const STEP: Duration = Duration::from_millis(20);
 /// How long a peer has to send the head of a request.
 const REQUEST_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -104,7 +106,7 @@ pub async fn serve(config: Config) -> Result<(), AppError> {
 /// Everything behind the door.
 struct Parts {
     site: Arc<Site>,
-    home: Home,
+    home: Homes,
     threads: Threads,
     push: PushHandle,
 }
@@ -112,7 +114,7 @@ struct Parts {
 impl Parts {
     fn assemble(config: &Config, identity: &ServerIdentity, store: Arc<dyn Store>) -> Result<Self, AppError> {
         let desk = Home::open(store.clone());
-        let home = desk.home();
+        let home = desk.homes();
         let mesh = alone(identity);
         let view =
             Arc::new(View::new(mesh, Box::new(home.clone()), config.limits.outbox_max_bytes, identity.incarnation));
@@ -132,7 +134,7 @@ impl Parts {
         let node = Node::start_in_arbiter(&Arbiter::new().handle(), move |_| node);
         let of_home = (home.clone(), view.clone());
         let sessions = SessionHome::start_in_arbiter(&Arbiter::new().handle(), move |_| {
-            SessionHome::new(of_home.0, of_home.1, doubtful)
+            SessionHome::new(&of_home.0, of_home.1, doubtful)
         });
         SessionHome::open(sessions.clone(), &home);
         let server = identity.node.clone();
@@ -156,6 +158,10 @@ impl Parts {
         let view = &self.site.view;
         view.devices.for_each(|device| device.connections().into_iter().for_each(|edge| view.detach(device, edge)));
         self.home.flush().await;
+        // What other servers are to have of it is theirs before this one goes.
+        while !view.is_quiet() {
+            tokio::time::sleep(STEP).await;
+        }
         server.stop(false).await;
         self.push.stop().await;
         self.home.close();
@@ -193,7 +199,7 @@ fn open_store(config: &Config) -> Result<Arc<dyn Store>, AppError> {
     }
 }
 
-fn start_push(config: &Config, home: &Home, store: Arc<dyn Store>) -> Result<PushHandle, AppError> {
+fn start_push(config: &Config, home: &Homes, store: Arc<dyn Store>) -> Result<PushHandle, AppError> {
     let mut settings = config.push.clone();
     settings.allow_private |= config.allow_private_push == Permission::Granted;
     let journal = Arc::new(home.clone());

@@ -177,8 +177,8 @@ impl Reloader {
         let clients = self.reload_clients();
         match (self.reload_own(), clients) {
             (Err(error), _) | (Ok(_), Err(error)) => Err(error),
-            (Ok(own), Ok(clients)) if clients == Reload::Unchanged => Ok(own),
-            (Ok(_), Ok(clients)) => Ok(clients),
+            (Ok(own), Ok(Reload::Unchanged)) => Ok(own),
+            (Ok(_), Ok(Reload::Replaced)) => Ok(Reload::Replaced),
         }
     }
 

@@ -122,7 +122,10 @@ fn the_originals_spellings_work() {
 fn what_is_not_taken_is_said_and_exits_2() {
     let cases: &[(&[&str], &str)] = &[
         (&["--secret", SECRET], "unexpected argument '--secret'"),
-        (&["--peer", "ws://127.0.0.1:1"], "unexpected argument '--peer'"),
+        (&["--peer", "127.0.0.1:1"], "write ws://HOST:PORT"),
+        (&["--links", "some"], "possible values: full, static"),
+        (&["--link-cert", "c"], "link-key is missing"),
+        (&["--link-demand-cert"], "needs tls-cert"),
         (&["--store", "redis://127.0.0.1"], "possible values: sled, memory"),
         (&["--port", "70000"], "70000"),
         (&["--trust-proxy", "10/8"], "10.0.0.0/8"),

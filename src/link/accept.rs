@@ -109,7 +109,6 @@ impl MessageBody for Body {
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
         let this = self.get_mut();
         match this.queue.take(CHUNK.min(BUDGET), Masking::Server, cx.waker(), &mut this.out) {
-            Taken::Frames => Poll::Ready(Some(Ok(this.out.split().freeze()))),
             Taken::Nothing => {
                 // What was handed over last is written by now: its memory serves again, unless it is too much.
                 if this.out.capacity() > BUDGET {
@@ -118,7 +117,7 @@ impl MessageBody for Body {
                 Poll::Pending
             }
             Taken::End if this.out.is_empty() => Poll::Ready(None),
-            Taken::End => Poll::Ready(Some(Ok(this.out.split().freeze()))),
+            Taken::Frames | Taken::End => Poll::Ready(Some(Ok(this.out.split().freeze()))),
         }
     }
 }

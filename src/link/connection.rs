@@ -194,10 +194,9 @@ impl Socket {
                 self.flushed = Flushed::No;
             }
             match queue.take(BUDGET, Masking::Client, cx.waker(), &mut self.out) {
-                Taken::Frames => {}
                 Taken::Nothing => break false,
                 Taken::End if self.out.is_empty() => break true,
-                Taken::End => {}
+                Taken::Frames | Taken::End => {}
             }
         };
         if self.flushed == Flushed::No {

@@ -120,11 +120,11 @@ impl Target {
     /// Says what is wrong, once.
     fn complain(&mut self, failure: &Failure) {
         let text = failure.to_string();
-        if self.complaint.as_ref() != Some(&text) {
+        if self.complaint.as_ref() == Some(&text) {
+            log::debug!("no link to {}: {text}", self.url);
+        } else {
             log::warn!("no link to {}: {text}; goes on trying", self.url);
             self.complaint = Some(text);
-        } else {
-            log::debug!("no link to {}: {text}", self.url);
         }
     }
 }
@@ -159,7 +159,8 @@ impl Handler<Outcome> for Dialler {
                 target.peer = Some(peer);
                 target.complaint = None;
             }
-            Err(Failure::Fault(Fault::OwnId)) => {
+            Err(failure @ Failure::Fault(Fault::OwnId)) => {
+                metrics::LINK_FAILURES.with_label_values(&[failure.word()]).inc();
                 log::info!("{url} is this server itself: it is not dialled again");
                 target.state = State::Never;
             }

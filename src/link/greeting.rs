@@ -15,6 +15,8 @@
 //! asks gets something to try secrets on. Each word is a frame as those that follow (a `u32` length and its bytes), so the
 //! last one may come together with the first frames of the link.
 
+use std::sync::Arc;
+
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize};
 
@@ -24,10 +26,9 @@ use crate::model::codes::Refusal;
 use crate::model::ids::{Incarnation, NodeId};
 use crate::model::members::Members;
 use crate::model::topology::{Address, Scheme};
-use std::sync::Arc;
 
-/// Of greeting and frames. Servers of different versions do not link up.
-pub(super) const VERSION: u16 = 1;
+/// Of greeting and frames: one number for both. Servers of different versions do not link up.
+pub(super) const VERSION: u16 = crate::wire::link::VERSION as u16;
 /// Longest word until the other side has proved the secret, in bytes.
 pub(super) const MAX_STRANGER: usize = 1024;
 /// Longest introduction, in bytes: more than ten thousand members.

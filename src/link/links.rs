@@ -81,12 +81,13 @@ impl Links {
     pub(super) fn spawn<F: Future<Output = ()> + 'static>(&self, work: impl FnOnce() -> F + Send + 'static) {
         let thread = {
             let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
+            // One that has ended (the HTTP server replaces threads that panic) runs nothing any more.
+            threads.all.retain(|thread| thread.spawn_fn(|| ()));
             threads.next = threads.next.wrapping_add(1);
             let at = threads.next % threads.all.len().max(1);
             threads.all.get(at).cloned()
         };
         match thread {
-            // One that has ended is no place for a link; the server is going away then.
             Some(thread) => drop(thread.spawn_fn(move || drop(actix::spawn(work())))),
             None => drop(actix::spawn(work())),
         }

@@ -37,11 +37,10 @@ impl Failure {
     /// For the metric.
     pub(super) fn word(&self) -> &'static str {
         match self {
-            Self::Unreachable(_) => "unreachable",
             Self::Timeout => "timeout",
             Self::Fault(fault) => fault.word(),
             Self::Broken(Broken::Carrier(_) | Broken::Long(_)) => "malformed",
-            Self::Broken(_) => "unreachable",
+            Self::Unreachable(_) | Self::Broken(_) => "unreachable",
             Self::Unwanted(..) | Self::GoingAway => "refused",
         }
     }

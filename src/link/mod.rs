@@ -36,12 +36,8 @@ pub enum Stays {
 /// two that the same server has opened the new one stays, as whoever opens another has lost the first.
 pub fn which_stays(own: &NodeId, peer: &NodeId, old: (Incarnation, Dialled), new: (Incarnation, Dialled)) -> Stays {
     let by_lower = |dialled| (dialled == Dialled::ByUs) == (own < peer);
-    match new.0.cmp(&old.0) {
-        std::cmp::Ordering::Greater => Stays::New,
-        std::cmp::Ordering::Less => Stays::Old,
-        std::cmp::Ordering::Equal if new.1 == old.1 || by_lower(new.1) => Stays::New,
-        std::cmp::Ordering::Equal => Stays::Old,
-    }
+    let is_new = if new.0 == old.0 { new.1 == old.1 || by_lower(new.1) } else { new.0 > old.0 };
+    if is_new { Stays::New } else { Stays::Old }
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::ids::NodeId;
 
 mod meet;
-pub use meet::{Blank, Meeting, Regard, Standpoint, meet};
+pub use self::meet::{Blank, Meeting, Regard, Standpoint, meet};
 
 /// When and where a server was admitted.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

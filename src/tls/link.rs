@@ -65,7 +65,7 @@ impl DialTls {
     /// `None`: nothing has changed.
     fn renew(&self, before: Option<&Made>) -> Result<Option<Made>, TlsError> {
         let mut digest = Sha256::new();
-        let ca = self.ca.as_deref().map(|ca| super::read(ca)).transpose()?;
+        let ca = self.ca.as_deref().map(super::read).transpose()?;
         let pems = self.certificate.as_ref().map(Files::read).transpose()?;
         digest.update(ca.as_deref().unwrap_or_default());
         digest.update(pems.as_ref().map(super::Pems::digest).unwrap_or_default());

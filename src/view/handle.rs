@@ -31,7 +31,7 @@ impl Receiver for View {
 }
 
 /// An item for a lane of this server, or for a queue of it; nobody waits for it yet.
-pub(super) fn parcel(envelope: Carried) -> Parcel {
+pub fn parcel(envelope: Carried) -> Parcel {
     let Carried { encoded, key, seq, class, ttl, keep } = envelope;
     Item {
         encoded,

@@ -19,7 +19,7 @@ use crate::model::lane::Delivery;
 use crate::wire::carrier::{self, Masking};
 
 /// Most bytes of frames in one queue: data beyond is refused, control beyond twice that ends the link.
-pub const LINK_QUEUE_LIMIT: usize = 16 << 20;
+pub const LINK_QUEUE_LIMIT: usize = 64 << 20;
 /// Frames for which a queue keeps its room when it is empty.
 const KEEP: usize = 1024;
 

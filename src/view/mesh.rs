@@ -23,6 +23,7 @@ use super::LinkQueue;
 use crate::metrics;
 use crate::model::frames::{Carry, Dispatch, Fate, Hop, MAX_HOPS, Stop};
 use crate::model::ids::{Incarnation, NodeId};
+use crate::model::lane::Delivery;
 use crate::model::placement::Placement;
 use crate::model::routes::Routes;
 use crate::model::topology::Standing;
@@ -228,16 +229,18 @@ impl Mesh {
         failed
     }
 
-    fn queue(&self, links: &HashMap<NodeId, Arc<LinkQueue>>, next: &NodeId, hop: &Hop, urgency: Urgency) {
+    fn queue(&self, links: &HashMap<NodeId, Arc<LinkQueue>>, next: &NodeId, hop: &Hop, urgency: Urgency) -> Delivery {
         let Some(queue) = links.get(next) else {
             metrics::LINK_DROPPED.with_label_values(&["no link"]).inc();
-            return;
+            return Delivery::Refused;
         };
         let mut chunks = Vec::with_capacity(2);
         link::encode(hop, &mut chunks);
-        if queue.push(&chunks, urgency) == crate::model::lane::Delivery::Refused {
+        let delivery = queue.push(&chunks, urgency);
+        if delivery == Delivery::Refused {
             metrics::LINK_DROPPED.with_label_values(&["full"]).inc();
         }
+        delivery
     }
 
     /// What `server` has not acknowledged goes there once more.
@@ -249,7 +252,7 @@ impl Mesh {
         stream.again(server, super::steady(), |stop, body| {
             let carry =
                 Carry { hops: 0, origin: self.own.clone(), incarnation: self.incarnation, stops: vec![stop], body };
-            self.queue(&links, next, &Hop::Carry(carry), Urgency::Data);
+            self.queue(&links, next, &Hop::Carry(carry), Urgency::Data)
         });
     }
 
@@ -378,6 +381,12 @@ impl Mesh {
             };
             self.queue(&links, next, &hop, Urgency::Control);
         }
+    }
+
+    /// Nothing is on its way to a server that can be reached.
+    pub(super) fn is_quiet(&self) -> bool {
+        let routes = self.routes.load();
+        routes.servers().iter().all(|server| self.streams.bytes(server) == 0)
     }
 
     /// For the figures: bytes sent to `server` that it has not acknowledged.

@@ -102,6 +102,11 @@ impl Post {
 }
 
 impl View {
+    /// Nothing is on its way to another server, and nothing waits for one that serves.
+    pub fn is_quiet(&self) -> bool {
+        self.mesh.is_quiet() && self.post.open(|open| open.posted.is_empty())
+    }
+
     /// To the home of `session`, which is another server: what the sender's frame said, as it came. The envelope's id.
     pub fn send_elsewhere(
         &self,

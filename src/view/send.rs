@@ -89,6 +89,7 @@ impl View {
             Some(session) if src_id != from => Key::masked(session, &src_id, id),
             _ => Key::of(&from, id),
         });
+        let key = key.or_else(|| self.key_of_ours(class, &keep));
         let mut stamp = Stamp { src_id, src_client_id, timestamp: now, id: Some(id), session: None };
         let item = |stamp: &Stamp| Item {
             encoded: native::encode(&envelope, stamp),
@@ -130,7 +131,7 @@ impl View {
     }
 
     /// One copy for one device.
-    pub fn offer(&self, id: &NodeId, mut item: Parcel) {
+    pub fn offer(&self, id: &NodeId, item: Parcel) {
         let device = match item.class {
             Class::Reliable => self.devices.get_or_add(id),
             Class::Fast | Class::FastTracked => match self.devices.get(id.as_str()) {
@@ -143,14 +144,15 @@ impl View {
         if let Some(ticket) = &item.ticket {
             ticket.expect(1);
         }
-        if item.class == Class::Reliable && item.key.is_none() && !self.mesh.is_alone() {
-            // On its way through the mesh it may be sent again.
-            item.key = Some(Key::of(&item.keep.sender, &item.keep.id));
-        }
         self.on(&device, |lane, now, out| {
             lane.place(self.place_of(id).as_ref(), self.mesh.own(), now, out);
             lane.offer(item, now, out);
         });
+    }
+
+    /// What nobody else can repeat may be sent again by servers: where there are several, it is known by its own id.
+    fn key_of_ours(&self, class: Class, keep: &Keep) -> Option<Key> {
+        (class == Class::Reliable && !self.mesh.is_alone()).then(|| Key::of(&keep.sender, &keep.id))
     }
 
     /// Where the device has its newest edge among the other servers that can be reached.
@@ -158,8 +160,7 @@ impl View {
         if self.places.is_empty() {
             return None;
         }
-        let routes = self.mesh.routes();
-        self.places.newest(device.as_str(), |server| routes.is_reachable(server))
+        self.places.newest(device.as_str(), |server| self.mesh.is_reachable(server))
     }
 
     /// What is known of the places of `device` has changed: its lane, if there is one, looks again.
@@ -231,7 +232,8 @@ impl View {
             prompt: Prompt::Later,
         };
         let class = if reliable { Class::Reliable } else { Class::Fast };
-        let item = server_made(frame.encode(), class, keep);
+        let key = self.key_of_ours(class, &keep);
+        let item = Parcel { key, ..server_made(frame.encode(), class, keep) };
         let session = published.current();
         self.gather(|| {
             for member in session.audience(notice) {

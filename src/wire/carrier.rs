@@ -17,6 +17,10 @@ const CLOSE: u8 = 0x8;
 const PING: u8 = 0x9;
 const PONG: u8 = 0xA;
 const MASKED: u8 = 0x80;
+/// Instead of a length: two bytes of it follow.
+const LONG: u8 = 0x7E;
+/// Instead of a length: eight bytes of it follow.
+const HUGE: u8 = 0x7F;
 /// Two bytes, up to eight of length, four of mask.
 const MAX_HEAD: usize = 14;
 /// What is shorter is copied out of the buffer it came in, so that one small frame that is kept does not keep all that
@@ -69,11 +73,11 @@ fn put_head(out: &mut BytesMut, kind: u8, len: usize, masking: Masking) {
     match len {
         0..126 => out.put_u8(masked | len as u8),
         126..=0xFFFF => {
-            out.put_u8(masked | 126);
+            out.put_u8(masked | LONG);
             out.put_u16(len as u16);
         }
         _ => {
-            out.put_u8(masked | 127);
+            out.put_u8(masked | HUGE);
             out.put_u64(len as u64);
         }
     }
@@ -167,16 +171,15 @@ impl Deframer {
     /// `None` until it is whole.
     fn head(&self, bytes: &[u8]) -> Result<Option<Head>, CarrierError> {
         let &[first, second, ref rest @ ..] = bytes else { return Ok(None) };
-        let kind = match first.checked_sub(FIN) {
-            Some(kind @ (BINARY | CLOSE | PING | PONG)) => kind,
-            _ => return Err(CarrierError::Kind(first)),
+        let Some(kind @ (BINARY | CLOSE | PING | PONG)) = first.checked_sub(FIN) else {
+            return Err(CarrierError::Kind(first));
         };
         if (second & MASKED != 0) != (self.of == Masking::Client) {
             return Err(CarrierError::Mask);
         }
         let (extra, short) = match second & !MASKED {
-            126 => (2, 0),
-            127 => (8, 0),
+            LONG => (2, 0),
+            HUGE => (8, 0),
             short => (0, u64::from(short)),
         };
         let mask = if self.of == Masking::Client { 4 } else { 0 };

@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use sparkmesh::config::Permission;
+use sparkmesh::tls::Reload;
 
 use crate::kit::{Plan, Server};
 
@@ -108,4 +109,25 @@ async fn where_certificates_are_demanded_none_gets_in_without_the_right_one() {
     b.until_linked(&a).await;
     a.until_linked(&b).await;
     assert_eq!(a.log.lock().unwrap().up.len(), 1);
+}
+
+#[actix::test]
+async fn the_authority_of_those_who_come_in_can_be_changed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (ours, others) = (authority(dir.path(), "ours"), authority(dir.path(), "others"));
+    let (cert, foreign) = (server(dir.path(), "a", &ours), server(dir.path(), "foreign", &others));
+    let trusted = dir.path().join("trusted.crt");
+    fs::copy(&ours, &trusted).unwrap();
+    let mut a = Plan { tls: Some(&cert), ca: Some(&trusted), demands: Permission::Refused, ..Plan::new("a") }.start();
+    let before = unreachable();
+    let b = Plan { ca: Some(&ours), shows: Some(&foreign), named: vec![wss(a.port)], ..Plan::new("b") }.start();
+    stays_out(&b, before).await;
+    let reloader = a.reloader.as_mut().unwrap();
+    assert_eq!(reloader.reload().unwrap(), Reload::Unchanged);
+    fs::write(&trusted, "nothing").unwrap();
+    assert!(reloader.reload().is_err());
+    assert_eq!(reloader.reload().unwrap(), Reload::Unchanged, "the same fault is told once");
+    fs::copy(&others, &trusted).unwrap();
+    assert_eq!(reloader.reload().unwrap(), Reload::Replaced);
+    b.until_linked(&a).await;
 }

@@ -25,6 +25,7 @@ use sparkmesh::model::ids::{Incarnation, NodeId};
 use sparkmesh::model::lane::Delivery;
 use sparkmesh::model::members::Members;
 use sparkmesh::model::topology::Address;
+use sparkmesh::tls::Reloader;
 use sparkmesh::tls::link::{DialTls, ShownCertificate};
 use sparkmesh::view::{LinkQueue, Receiver, Urgency};
 use sparkmesh::wire::link;
@@ -216,11 +217,13 @@ impl<'a> Plan<'a> {
         .client_disconnect_timeout(Duration::from_millis(600))
         .shutdown_timeout(1)
         .disable_signals();
+        let mut reloader = None;
         let server = match self.tls.map(pair) {
             None => server.bind("127.0.0.1:0").unwrap(),
             Some((cert, key)) => {
                 let ca = self.ca.filter(|_| self.demands == Permission::Refused);
-                let (tls, _) = sparkmesh::tls::server_config_with(&cert, &key, ca).unwrap();
+                let (tls, of_tls) = sparkmesh::tls::server_config_with(&cert, &key, ca).unwrap();
+                reloader = Some(of_tls);
                 server.bind_rustls_0_23("127.0.0.1:0", tls).unwrap()
             }
         };
@@ -230,7 +233,7 @@ impl<'a> Plan<'a> {
         actix::spawn(server);
         let named: Vec<PeerUrl> = self.named.iter().map(|url| url.parse().unwrap()).collect();
         let dialler = Dialler::begin(&links, self.links, named);
-        Server { name: id(self.name), port, log, dialler, handle }
+        Server { name: id(self.name), port, log, dialler, reloader, handle }
     }
 }
 
@@ -244,6 +247,8 @@ pub(crate) struct Server {
     pub(crate) port: u16,
     pub(crate) log: Log,
     pub(crate) dialler: Addr<Dialler>,
+    /// Of the listening side, where it speaks TLS.
+    pub(crate) reloader: Option<Reloader>,
     handle: ServerHandle,
 }
 

@@ -15,13 +15,15 @@ use sparkmesh::model::lane::Delivery;
 use sparkmesh::model::members::Members;
 use sparkmesh::model::topology::Address;
 
+/// Frames each way.
+const MANY: u64 = 20_000;
+
 #[actix::test]
 async fn two_servers_link_up_and_both_speak_in_order() {
     let a = Plan::new("a").start();
     let b = Plan::new("b").dials(a.port).start();
     a.until_linked(&b).await;
     b.until_linked(&a).await;
-    const MANY: u64 = 20_000;
     for number in 1..=MANY {
         assert_eq!(a.send(number, 100), Delivery::Queued);
         assert_eq!(b.send(number, 100), Delivery::Queued);

@@ -33,7 +33,7 @@ use self::peers::{FromMesh, OverMesh, Peers};
 use self::ship::Shipping;
 use self::take::Taking;
 use self::words::{Request, Response};
-use super::Home;
+use super::{Home, Homes};
 use crate::model::codes::{Code, Refusal};
 use crate::model::ids::{NodeId, SessionId};
 use crate::model::session::{Draft, Join, Naming, Pair, Requester, Scribe, Session};
@@ -144,9 +144,9 @@ impl Actor for SessionHome {
 
 impl SessionHome {
     /// `doubtful` is what [`load`] has found.
-    pub fn new(home: Home, view: Arc<View>, doubtful: Doubtful) -> Self {
-        let peers = Arc::new(OverMesh(home.remote().clone()));
-        Self::with(peers, home, view, doubtful)
+    pub fn new(homes: &Homes, view: Arc<View>, doubtful: Doubtful) -> Self {
+        let peers = Arc::new(OverMesh(homes.remote().clone()));
+        Self::with(peers, homes.here().clone(), view, doubtful)
     }
 
     fn with(peers: Arc<dyn Peers>, home: Home, view: Arc<View>, doubtful: Doubtful) -> Self {
@@ -167,8 +167,8 @@ impl SessionHome {
     }
 
     /// Other servers' questions come to `sessions`.
-    pub fn open(sessions: Addr<Self>, home: &Home) {
-        home.remote().serve_sessions(Arc::new(FromMesh(sessions)));
+    pub fn open(sessions: Addr<Self>, homes: &Homes) {
+        homes.serve_sessions(Arc::new(FromMesh(sessions)));
     }
 
     /// The other server that keeps the session, if this one does.

@@ -70,7 +70,7 @@ struct Server {
     view: Arc<View>,
     store: Arc<dyn Store>,
     sessions: Addr<SessionHome>,
-    home: Home,
+    homes: Homes,
     incarnation: u64,
 }
 
@@ -98,17 +98,17 @@ impl Net {
 
     fn start(&self, own: NodeId, store: Arc<dyn Store>, incarnation: u64) -> Server {
         let desk = Home::open(store.clone());
-        let home = desk.home();
+        let (home, homes) = (desk.home(), desk.homes());
         let topology = Topology::new(own.clone(), Incarnation(incarnation), about());
         let mesh = Mesh::new(own.clone(), Incarnation(incarnation), topology.routes(), self.placement());
-        let view = Arc::new(View::new(mesh, Box::new(home.clone()), 1 << 20, incarnation));
+        let view = Arc::new(View::new(mesh, Box::new(homes.clone()), 1 << 20, incarnation));
         let doubtful = load(&*store, &view).unwrap();
         let limits = Limits { bytes: 1 << 20, count: 100, age_ms: 1 << 40 };
         desk.start(view.clone(), limits, Arc::new(|_| {}), Content::Hidden).unwrap();
         let peers = Arc::new(End { own: own.clone(), wires: self.wires.clone() });
-        let sessions = SessionHome::with(peers, home.clone(), view.clone(), doubtful).start();
+        let sessions = SessionHome::with(peers, home, view.clone(), doubtful).start();
         self.wires.homes.lock().unwrap().insert(own.clone(), sessions.clone());
-        Server { own, view, store, sessions, home, incarnation }
+        Server { own, view, store, sessions, homes, incarnation }
     }
 
     /// Who is in one group can reach each other, and nobody else.
@@ -136,7 +136,7 @@ impl Net {
     fn restart(&mut self, at: usize) {
         let old = &self.servers[at];
         let (own, store, incarnation) = (old.own.clone(), old.store.clone(), old.incarnation + 1);
-        old.home.close();
+        old.homes.close();
         self.servers[at] = self.start(own, store, incarnation);
     }
 
@@ -169,7 +169,7 @@ impl Net {
             Topology::new(server.own.clone(), Incarnation(9), about()).routes(),
             self.placement(),
         );
-        let view = View::new(mesh, Box::new(server.home.clone()), 1 << 20, 1);
+        let view = View::new(mesh, Box::new(server.homes.clone()), 1 << 20, 1);
         load(&*server.store, &view).unwrap();
         view.sessions.get(session).map(|published| Session::clone(&published.current()))
     }

@@ -8,10 +8,12 @@ use bytes::Bytes;
 use super::Weight;
 use crate::model::frames::Stop;
 use crate::model::ids::{Millis, NodeId};
+use crate::model::lane::Delivery;
 use crate::model::stream::Outgoing;
 
-/// Bytes that may be on their way to one server; half of that for new work, so that answers always go.
-const LIMIT: usize = 64 << 20;
+/// Bytes that may be on their way to one server; half of that for new work, so that answers always go. Much less than what
+/// waits at most for a link: or whatever overflowed there would have to be sent again, and all behind it.
+const LIMIT: usize = 16 << 20;
 /// What a message costs beside its bytes.
 const OVERHEAD: usize = 128;
 
@@ -35,12 +37,14 @@ impl Stream {
         Some((self.0.generation(), number))
     }
 
-    /// Each unacknowledged message once more, in order.
-    pub(super) fn again(&mut self, server: &NodeId, now: Millis, mut send: impl FnMut(Stop, Bytes)) {
+    /// Each unacknowledged message once more, in order, as long as `send` takes them.
+    pub(super) fn again(&mut self, server: &NodeId, now: Millis, mut send: impl FnMut(Stop, Bytes) -> Delivery) {
         let generation = self.0.generation();
         for (number, letter) in self.0.resend(now) {
             let stop = Stop { server: server.clone(), generation, number, head: letter.head.clone() };
-            send(stop, letter.body.clone());
+            if send(stop, letter.body.clone()) == Delivery::Refused {
+                break;
+            }
         }
     }
 }
