@@ -18,7 +18,7 @@ use crate::config::settings::StoreKind;
 use crate::config::{Config, Permission, probe};
 use crate::edge::Site;
 use crate::home::sessions::{self, SessionHome};
-use crate::home::{Content, Home, Threads, Waker};
+use crate::home::{Content, Home, Homes, Threads, Waker};
 use crate::http::State;
 use crate::link::{self, Dialler, Host, Links};
 use crate::model::ids::Epoch;
@@ -111,7 +111,7 @@ pub async fn serve(config: Config) -> Result<(), AppError> {
 /// Everything behind the door.
 struct Parts {
     site: Arc<Site>,
-    home: Home,
+    home: Homes,
     threads: Threads,
     push: PushHandle,
 }
@@ -124,12 +124,10 @@ impl Parts {
         store: Arc<dyn Store>,
     ) -> Result<Self, AppError> {
         let desk = Home::open(store.clone());
-        let home = desk.home();
+        let home = desk.homes();
         let mesh = Node::alone(identity, Vec::new());
         let view = Arc::new(View::new(mesh, Box::new(home.clone()), config.limits.outbox_max_bytes, identity.epoch));
-        for session in sessions::load_all(&*store)? {
-            view.sessions.publish(session);
-        }
+        let doubtful = sessions::load(&*store, &view)?;
         let push = start_push(config, &home, store.clone())?;
         let (of_node, of_wakes) = (push.clone(), push.clone());
         let waker: Waker = Arc::new(move |notification| of_wakes.notify(notification));
@@ -144,6 +142,7 @@ impl Parts {
         let standing = Arc::new(Standing::new(config.limits.max_connections, company));
         let node = Node::new(Setup {
             view: view.clone(),
+            homes: home.clone(),
             standing: standing.clone(),
             push: of_node,
             identity: identity.clone(),
@@ -153,8 +152,10 @@ impl Parts {
         });
         let node = Node::start_in_arbiter(&Arbiter::new().handle(), move |_| node);
         let of_home = (home.clone(), view.clone());
-        let sessions =
-            SessionHome::start_in_arbiter(&Arbiter::new().handle(), move |_| SessionHome::new(of_home.0, of_home.1));
+        let sessions = SessionHome::start_in_arbiter(&Arbiter::new().handle(), move |_| {
+            SessionHome::new(&of_home.0, of_home.1, doubtful)
+        });
+        SessionHome::open(sessions.clone(), &home);
         let server = identity.node.clone();
         let limits = config.limits;
         let site = Arc::new(Site { server, view, home: home.clone(), sessions, node, standing, limits });
@@ -218,7 +219,7 @@ fn open_store(config: &Config) -> Result<Arc<dyn Store>, AppError> {
     }
 }
 
-fn start_push(config: &Config, home: &Home, store: Arc<dyn Store>) -> Result<PushHandle, AppError> {
+fn start_push(config: &Config, home: &Homes, store: Arc<dyn Store>) -> Result<PushHandle, AppError> {
     let mut settings = config.push.clone();
     settings.allow_private |= config.allow_private_push == Permission::Granted;
     let journal = Arc::new(home.clone());

@@ -24,6 +24,8 @@ fn announce() {
         &COMMIT_QUEUE_BYTES,
         &PUSH_QUEUE,
         &SESSIONS,
+        &HELD_ENVELOPES,
+        &HELD_BYTES,
         &LINKS,
         &SERVERS,
         &MEMBERS,
@@ -31,8 +33,14 @@ fn announce() {
     ] {
         LazyLock::force(gauge);
     }
-    for counter in [&CONNECTIONS_TOTAL, &NOTICES_DROPPED, &STORE_FAILURES, &STORE_MOVED_ASIDE, &TOPOLOGY_RECOMPUTATIONS]
-    {
+    for counter in [
+        &CONNECTIONS_TOTAL,
+        &NOTICES_DROPPED,
+        &STORE_FAILURES,
+        &STORE_MOVED_ASIDE,
+        &TOPOLOGY_RECOMPUTATIONS,
+        &HELD_REFUSED,
+    ] {
         LazyLock::force(counter);
     }
     for family in [
@@ -112,6 +120,10 @@ metric!(AUTH_FAILURES: IntCounterVec["reason"], "sparkmesh_auth_failures_total",
 metric!(SESSIONS: IntGauge, "sparkmesh_sessions", "Sessions this server keeps");
 
 metric!(HOME_ASKED: IntGauge, "sparkmesh_home_questions", "Questions to homes at other servers that are not answered yet");
+metric!(HOME_APPENDING_BYTES: IntGauge, "sparkmesh_home_appending_bytes", "Bytes on their way to inboxes at other servers");
+metric!(HELD_ENVELOPES: IntGauge, "sparkmesh_held_envelopes", "Envelopes held for inboxes whose home cannot be reached");
+metric!(HELD_BYTES: IntGauge, "sparkmesh_held_bytes", "Bytes held for inboxes whose home cannot be reached");
+metric!(HELD_REFUSED: IntCounter, "sparkmesh_held_refused_total", "Envelopes that were not held: too much was held already");
 metric!(LINKS: IntGauge, "sparkmesh_links", "Links to other servers open now");
 metric!(LINK_QUEUE_BYTES: IntGaugeVec["peer"], "sparkmesh_link_queue_bytes", "Bytes that wait for a link");
 metric!(LINK_BYTES: IntCounterVec["peer", "direction"], "sparkmesh_link_bytes_total", "Bytes of the frames of a link (in, out)");

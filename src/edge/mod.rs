@@ -12,7 +12,7 @@ use std::sync::Arc;
 use actix::Addr;
 
 use crate::config::Limits;
-use crate::home::Home;
+use crate::home::Homes;
 use crate::home::sessions::SessionHome;
 use crate::model::decide::Sender;
 use crate::model::ids::NodeId;
@@ -25,7 +25,7 @@ use crate::view::View;
 pub struct Site {
     pub server: NodeId,
     pub view: Arc<View>,
-    pub home: Home,
+    pub home: Homes,
     pub sessions: Addr<SessionHome>,
     pub node: Addr<Node>,
     pub standing: Arc<Standing>,

@@ -8,16 +8,17 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use super::abroad::{self, Abroad};
 use super::boxes::{Boxes, DeviceRecord, lose};
 use super::profile::{Profile, Trimmed};
-use super::queue::{Command, Group, Queue};
+use super::queue::{Asker, Command, Group, Queue, Then};
 use super::reader::{Reads, Request};
 use super::sweep::Sweep;
 use crate::metrics;
-use crate::model::custody::Outcome;
-use crate::model::ids::{Millis, Seq};
+use crate::model::frames::Dispatch;
+use crate::model::ids::{Millis, NodeId, Seq};
 use crate::model::inbox::Limits;
-use crate::model::lane::{Kept, Why};
+use crate::model::lane::{End, Kept, Why};
 use crate::push::Notification;
 use crate::store::{Done, Store, Unavailable, Write};
 use crate::view::{Acquaintance, Device, Parcel, View, now};
@@ -42,6 +43,7 @@ pub(super) struct Committer {
     pub sweep: Sweep,
     pub kept_house: Millis,
     pub health: Health,
+    pub abroad: Arc<Abroad>,
 }
 
 /// Whether the last commit succeeded: a disk that is full is a line in the log, not one for each group.
@@ -62,10 +64,11 @@ pub enum Content {
 pub(super) enum Answer {
     Appended(Box<Stored>),
     Done(Done),
-    Trimmed(oneshot::Sender<Result<Trimmed, Unavailable>>, Trimmed),
-    Profile(oneshot::Sender<Result<Option<Profile>, Unavailable>>, Option<Profile>),
-    Pending(oneshot::Sender<Result<u64, Unavailable>>, u64),
-    Tell(oneshot::Sender<u64>, u64),
+    Held(Box<Held>),
+    Away(Arc<Device>, u64),
+    Trimmed(Then<Trimmed>, Trimmed),
+    Profile(Then<Option<Profile>>, Option<Profile>),
+    Count(Then<u64>, u64),
     Flushed(oneshot::Sender<()>),
     Read(Request),
 }
@@ -78,12 +81,19 @@ enum Need {
 }
 
 pub(super) struct Stored {
-    pub(super) device: Arc<Device>,
+    pub(super) asker: Asker,
     pub(super) item: Parcel,
     pub(super) why: Why,
     pub(super) seq: Option<Seq>,
     pub(super) record: Option<Arc<DeviceRecord>>,
     pub(super) pending: u64,
+}
+
+pub(super) struct Held {
+    pub(super) number: u64,
+    pub(super) device: Arc<Device>,
+    pub(super) item: Parcel,
+    pub(super) why: Why,
 }
 
 impl Committer {
@@ -159,40 +169,65 @@ impl Committer {
         match answer {
             Answer::Appended(stored) => self.appended(*stored, result),
             Answer::Done(done) => done(result),
+            Answer::Held(held) => self.held(*held, result),
+            Answer::Away(device, generation) => self.view.page(&device, generation, Vec::new(), End::Away),
+            Answer::Trimmed(done, trimmed) => done(result.map(|()| trimmed)),
+            Answer::Profile(answer, profile) => answer(result.map(|()| profile)),
+            Answer::Count(then, count) => then(result.map(|()| count)),
             // Whoever asked may be gone; then nobody needs the answer.
-            Answer::Trimmed(done, trimmed) => drop(done.send(result.map(|()| trimmed))),
-            Answer::Profile(answer, profile) => drop(answer.send(result.map(|()| profile))),
-            Answer::Pending(pending, count) => drop(pending.send(result.map(|()| count))),
-            Answer::Tell(news, lost) => drop(news.send(if result.is_ok() { lost } else { 0 })),
             Answer::Flushed(done) => drop(done.send(())),
             Answer::Read(request) => self.reads.push(request),
         }
     }
 
     fn appended(&self, stored: Stored, result: Result<(), Unavailable>) {
-        let Stored { device, item, why, seq, record, pending } = stored;
+        let Stored { asker, item, why, seq, record, pending } = stored;
         let seq = seq.filter(|_| result.is_ok());
-        self.view.appended(&device, item.key, &item.keep, seq.map_or(Kept::Nowhere, Kept::InInbox));
-        let outcome = if seq.is_some() { Outcome::Stored } else { Outcome::Failed };
-        match outcome {
-            Outcome::Stored => metrics::RELIABLE.stored.inc(),
-            _ => metrics::RELIABLE.failed.inc(),
+        let acquaintance = if record.is_some() { Acquaintance::Known } else { Acquaintance::Unknown };
+        let wakes = record.filter(|record| seq.is_some() && why.is_away() && !record.tokens.is_empty());
+        if let Some(record) = wakes {
+            (self.wake)(self.notification(asker.device(), &item, &record, pending));
         }
-        if seq.is_some() && why.is_away() {
-            if let Some(ticket) = &item.ticket {
-                let acquaintance = if record.is_some() { Acquaintance::Known } else { Acquaintance::Unknown };
-                self.view.tell_offline(ticket, item.shown.as_ref().unwrap_or(device.id()), acquaintance);
-            }
-            if let Some(record) = record.filter(|record| !record.tokens.is_empty()) {
-                (self.wake)(self.notification(&device, &item, &record, pending));
-            }
+        if let Some(seq) = seq {
+            self.tell_attached(&asker, seq);
         }
-        for ticket in item.ticket.iter().chain(&item.repeats) {
-            self.view.settle(ticket, outcome);
+        match asker {
+            Asker::Lane(device) => {
+                let kept = seq.map_or(Kept::Nowhere, Kept::InInbox);
+                abroad::tell(&self.view, &device, &item, why, kept, acquaintance);
+            }
+            Asker::Server { server, number, .. } => {
+                // Who cannot be reached finds another way, or asks again; then it is here already.
+                let _ = self.view.mesh.send(&server, &Dispatch::Appended { number, seq, acquaintance });
+            }
         }
     }
 
-    fn notification(&self, device: &Device, item: &Parcel, record: &DeviceRecord, pending: u64) -> Notification {
+    /// The lane that serves the device reads what lies in its inbox; the one that has asked knows it by its answer.
+    fn tell_attached(&self, asker: &Asker, seq: Seq) {
+        let id = asker.device();
+        if let (Asker::Server { .. }, Some(device)) = (asker, self.view.devices.get(id.as_str())) {
+            self.view.on(&device, |lane, _, out| lane.stored_elsewhere(seq, out));
+        }
+        let Some(place) = self.view.place_of(id) else { return };
+        if !matches!(asker, Asker::Server { server, .. } if *server == place.server) {
+            // A server that is lost loses its devices too, and they read their inboxes when they come back.
+            let _ = self.view.mesh.send(&place.server, &Dispatch::Stored { device: id.clone(), seq });
+        }
+    }
+
+    fn held(&self, held: Held, result: Result<(), Unavailable>) {
+        let Held { number, device, item, why } = held;
+        match result {
+            Ok(()) => self.abroad.held(number),
+            Err(Unavailable) => self.abroad.not_held(number),
+        }
+        let kept = if result.is_ok() { Kept::Held } else { Kept::Nowhere };
+        // Nobody here knows whether it has ever been there.
+        abroad::tell(&self.view, &device, &item, why, kept, Acquaintance::Known);
+    }
+
+    fn notification(&self, device: &NodeId, item: &Parcel, record: &DeviceRecord, pending: u64) -> Notification {
         #[derive(serde::Deserialize)]
         struct Text {
             payload: Option<serde_json::Value>,
@@ -200,7 +235,7 @@ impl Committer {
         let text = (self.content == Content::Shown).then(|| serde_json::from_slice::<Text>(&item.encoded.text()).ok());
         let text = text.flatten().and_then(|text| text.payload?.as_str().map(str::to_owned));
         Notification {
-            device: device.id().clone(),
+            device: device.clone(),
             tokens: record.tokens.clone(),
             pending,
             sender: Some(item.keep.sender.clone()),

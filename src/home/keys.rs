@@ -39,6 +39,11 @@ pub(super) fn place_of(key: &[u8]) -> Option<(NodeId, Seq)> {
     Some((device, Seq(u64::from_be_bytes(seq))))
 }
 
+/// An envelope that is held for a device, by its number: as an inbox is laid out.
+pub(super) fn held(device: &NodeId, number: u64) -> Bytes {
+    envelope(device, Seq(number))
+}
+
 pub(super) fn head(device: &NodeId) -> Bytes {
     key(b'h', &[device.as_str()])
 }

@@ -4,10 +4,10 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use super::boxes::{DeviceRecord, MAX_TOKENS, lose, put_json};
-use super::committer::{Answer, Committer, Stored};
+use super::committer::{Answer, Committer, Held, Stored};
 use super::keys;
 use super::profile::{Profile, Trimmed};
-use super::queue::{Command, TokenChange};
+use super::queue::{Asker, Command, TokenChange};
 use super::record::Record;
 use crate::metrics;
 use crate::model::custody::Outcome;
@@ -15,7 +15,7 @@ use crate::model::ids::{ClientId, Millis, NodeId};
 use crate::model::inbox::Appended;
 use crate::model::lane::Why;
 use crate::store::{Order, StoreError, Table, Write};
-use crate::view::{Device, Parcel};
+use crate::view::Parcel;
 use crate::wire::notice::Nobody;
 
 impl Committer {
@@ -28,10 +28,24 @@ impl Committer {
         answers: &mut Vec<Answer>,
     ) -> Result<(), StoreError> {
         match command {
-            Command::Append { device, item, why } => self.append(device, item, why, now, writes, answers),
-            Command::Refuse { device, item } => {
-                let stored = Stored { device, item, why: Why::Behind, seq: None, record: None, pending: 0 };
+            Command::Append { asker, item, why } => self.append(asker, item, why, now, writes, answers),
+            Command::Refuse { asker, item } => {
+                let stored = Stored { asker, item, why: Why::Behind, seq: None, record: None, pending: 0 };
                 answers.push(Answer::Appended(Box::new(stored)));
+                Ok(())
+            }
+            Command::Hold { number, device, item, why } => {
+                let key = keys::held(device.id(), number);
+                writes.push(Write::Put { table: Table::Held, key, value: record_of(&item, now).encode() });
+                answers.push(Answer::Held(Box::new(Held { number, device, item, why })));
+                Ok(())
+            }
+            Command::Unhold { number, device } => {
+                writes.push(Write::Delete { table: Table::Held, key: keys::held(&device, number) });
+                Ok(())
+            }
+            Command::Away { device, generation } => {
+                answers.push(Answer::Away(device, generation));
                 Ok(())
             }
             Command::ToClient { client, except, item } => {
@@ -63,7 +77,7 @@ impl Committer {
             }
             Command::Register { device, client, pending } => {
                 let count = self.register(&device, client, now, writes)?;
-                answers.extend(pending.map(|pending| Answer::Pending(pending, count)));
+                answers.extend(pending.map(|pending| Answer::Count(pending, count)));
                 Ok(())
             }
             Command::Tokens { device, change, done } => {
@@ -78,7 +92,7 @@ impl Committer {
             }
             Command::Tell { device, news } => {
                 let lost = self.boxes.change(&*self.store, &device, now, |mailbox| mailbox.inbox.tell())?;
-                answers.push(Answer::Tell(news, lost));
+                answers.push(Answer::Count(news, lost));
                 Ok(())
             }
             Command::Read(request) => {
@@ -105,24 +119,18 @@ impl Committer {
 
     fn append(
         &mut self,
-        device: Arc<Device>,
+        asker: Asker,
         item: Parcel,
         why: Why,
         now: Millis,
         writes: &mut Vec<Write>,
         answers: &mut Vec<Answer>,
     ) -> Result<(), StoreError> {
-        let record = Record {
-            key: item.key,
-            stored: now,
-            expires: item.expires,
-            keep: item.keep.clone(),
-            text: item.encoded.text(),
-        };
+        let record = record_of(&item, now);
         let value = record.encode();
         let entry = record.entry(value.len());
         let limits = self.limits;
-        let id = device.id().clone();
+        let id = asker.device().clone();
         let appended = self.boxes.change(&*self.store, &id, now, |mailbox| {
             let appended = mailbox.inbox.append(entry, mailbox.limits(limits), now);
             (appended, mailbox.device.clone(), mailbox.inbox.len() as u64)
@@ -130,7 +138,7 @@ impl Committer {
         let (appended, known, pending) = match appended {
             Ok(appended) => appended,
             Err(error) => {
-                let stored = Stored { device, item, why, seq: None, record: None, pending: 0 };
+                let stored = Stored { asker, item, why, seq: None, record: None, pending: 0 };
                 answers.push(Answer::Appended(Box::new(stored)));
                 return Err(error);
             }
@@ -150,7 +158,7 @@ impl Committer {
             }
         };
         metrics::DIVERTED.with_label_values(&[why.word()]).inc();
-        let stored = Stored { device, item, why, seq: Some(seq), record: known, pending };
+        let stored = Stored { asker, item, why, seq: Some(seq), record: known, pending };
         answers.push(Answer::Appended(Box::new(stored)));
         Ok(())
     }
@@ -240,4 +248,9 @@ impl Committer {
         }
         Ok(())
     }
+}
+
+/// What is written of an envelope.
+fn record_of(item: &Parcel, stored: Millis) -> Record {
+    Record { key: item.key, stored, expires: item.expires, keep: item.keep.clone(), text: item.encoded.text() }
 }

@@ -55,16 +55,55 @@ impl TokenChange {
     }
 }
 
+/// Called once with what was asked for, on the home's threads or a link's: must be quick, and must not block.
+pub(super) type Then<T> = Box<dyn FnOnce(Result<T, Unavailable>) + Send>;
+
+/// Who waits for an envelope to be stored.
+#[derive(Clone)]
+pub(super) enum Asker {
+    /// The lane of a device at this server.
+    Lane(Arc<Device>),
+    /// Another server, by its number.
+    Server { server: NodeId, number: u64, device: NodeId },
+}
+
+impl Asker {
+    /// Whose inbox it is.
+    pub(super) fn device(&self) -> &NodeId {
+        match self {
+            Self::Lane(device) => device.id(),
+            Self::Server { device, .. } => device,
+        }
+    }
+}
+
 pub(super) enum Command {
     Append {
-        device: Arc<Device>,
+        asker: Asker,
         item: Parcel,
         why: Why,
     },
     /// An envelope for which there was no room.
     Refuse {
+        asker: Asker,
+        item: Parcel,
+    },
+    /// Into the held mail of this server, under this number.
+    Hold {
+        number: u64,
         device: Arc<Device>,
         item: Parcel,
+        why: Why,
+    },
+    /// What was held has gone on, or may go.
+    Unhold {
+        number: u64,
+        device: NodeId,
+    },
+    /// There is nothing to read while the home is away.
+    Away {
+        device: Arc<Device>,
+        generation: u64,
     },
     ToClient {
         client: ClientId,
@@ -78,13 +117,13 @@ pub(super) enum Command {
     Trim {
         device: NodeId,
         to: Seq,
-        done: Option<oneshot::Sender<Result<Trimmed, Unavailable>>>,
+        done: Option<Then<Trimmed>>,
     },
     /// The device is here: it is known from now on, and belongs to this client.
     Register {
         device: NodeId,
         client: Option<ClientId>,
-        pending: Option<oneshot::Sender<Result<u64, Unavailable>>>,
+        pending: Option<Then<u64>>,
     },
     Tokens {
         device: NodeId,
@@ -94,12 +133,12 @@ pub(super) enum Command {
     /// What is known of a device; `None` where it was never here.
     Profile {
         device: NodeId,
-        answer: oneshot::Sender<Result<Option<Profile>, Unavailable>>,
+        answer: Then<Option<Profile>>,
     },
     /// The device is being told how much was lost; how much that is.
     Tell {
         device: NodeId,
-        news: oneshot::Sender<u64>,
+        news: Then<u64>,
     },
     /// To be read when everything before it is durable: a device reads what it has written, and what it has acknowledged
     /// does not come again.
@@ -121,7 +160,7 @@ impl Command {
     fn cost(&self) -> usize {
         const SMALL: usize = 256;
         match self {
-            Self::Append { item, .. } | Self::ToClient { item, .. } => item.cost() + SMALL,
+            Self::Append { item, .. } | Self::Hold { item, .. } | Self::ToClient { item, .. } => item.cost() + SMALL,
             Self::Write { writes, .. } => {
                 let size = |write: &Write| match write {
                     Write::Put { key, value, .. } => key.len() + value.len(),
@@ -179,7 +218,7 @@ impl Queue {
         }
         let mut cost = command.cost();
         let command = match command {
-            Command::Append { device, mut item, why } => {
+            Command::Append { asker, mut item, why } => {
                 let frame = item.encoded.frame().as_ptr() as usize;
                 if waiting.last_frame.replace(frame) == Some(frame) {
                     cost -= item.encoded.frame().len();
@@ -187,11 +226,11 @@ impl Queue {
                 // What an outbox gives back was bounded there.
                 let fits = waiting.bytes + cost <= MAX_BYTES || matches!(why, Why::Stalled | Why::Overflow);
                 if fits {
-                    Command::Append { device, item, why }
+                    Command::Append { asker, item, why }
                 } else {
                     item.encoded = Encoded::new(Bytes::new(), 0);
                     cost = item.cost();
-                    Command::Refuse { device, item }
+                    Command::Refuse { asker, item }
                 }
             }
             other => other,

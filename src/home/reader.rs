@@ -7,11 +7,11 @@ use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
-use tokio::sync::oneshot;
-
 use super::boxes::read_json;
 use super::keys;
+use super::queue::Then;
 use super::record::Record;
+use crate::model::frames::Dispatch;
 use crate::model::ids::{NodeId, Seq};
 use crate::model::inbox::Head;
 use crate::model::lane::End;
@@ -27,8 +27,25 @@ const MAX_PAGE_BYTES: usize = 512 * 1024;
 const MAX_REPLAY: usize = 1000;
 
 pub(super) enum Request {
-    Replay { device: Arc<Device>, from: Seq, room: usize, generation: u64 },
-    Fetch { device: NodeId, fetch: Fetch, answer: oneshot::Sender<Result<Page, Unavailable>> },
+    Replay { whom: Whom, from: Seq, room: usize },
+    Fetch { device: NodeId, fetch: Fetch, answer: Then<Page> },
+}
+
+/// Who reads an inbox.
+pub(super) enum Whom {
+    /// The lane of a device at this server.
+    Lane(Arc<Device>, u64),
+    /// Another server, by its number.
+    Server { server: NodeId, number: u64, device: NodeId },
+}
+
+impl Whom {
+    pub(super) fn device(&self) -> &NodeId {
+        match self {
+            Self::Lane(device, _) => device.id(),
+            Self::Server { device, .. } => device,
+        }
+    }
 }
 
 /// Fetches that may wait; a further one is refused. Replays are bounded by nature: a lane asks for one page at a time.
@@ -46,8 +63,7 @@ impl Reads {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         match request {
             Request::Fetch { answer, .. } if waiting.len() >= MAX_WAITING => {
-                // Whoever asked may be gone; then nobody needs the answer.
-                let _ = answer.send(Err(Unavailable));
+                answer(Err(Unavailable));
             }
             request => waiting.push_back(request),
         }
@@ -75,21 +91,36 @@ impl Reader {
     pub(super) fn run(self) {
         loop {
             match self.reads.take() {
-                Request::Replay { device, from, room, generation } => {
-                    let (items, end) = self.replay(device.id(), from, room).unwrap_or_else(|error| {
-                        log::error!("the inbox of {} cannot be read: {error}", device.id());
+                Request::Replay { whom, from, room } => {
+                    let device = whom.device();
+                    let (items, end) = self.replay(device, from, room).unwrap_or_else(|error| {
+                        log::error!("the inbox of {device} cannot be read: {error}");
                         (Vec::new(), End::More)
                     });
-                    self.view.page(&device, generation, items, end);
+                    match whom {
+                        Whom::Lane(device, generation) => self.view.page(&device, generation, items, end),
+                        Whom::Server { server, number, .. } => self.send(&server, number, &items, end),
+                    }
                 }
                 Request::Fetch { device, fetch, answer } => {
                     let page = self.fetch(&device, fetch).map_err(|error| {
                         log::error!("the inbox of {device} cannot be read: {error}");
                         Unavailable
                     });
-                    // Whoever asked may be gone; then nobody needs the answer.
-                    let _ = answer.send(page);
+                    answer(page);
                 }
+            }
+        }
+    }
+
+    /// Who cannot be reached reads again by itself.
+    fn send(&self, server: &NodeId, number: u64, items: &[Parcel], end: End) {
+        let now = now();
+        let item = |item: &Parcel| Dispatch::PageItem { number, envelope: item.carried(now) };
+        let dispatches = items.iter().map(item).chain([Dispatch::Page { number, end }]);
+        for dispatch in dispatches {
+            if self.view.mesh.send(server, &dispatch).is_err() {
+                return;
             }
         }
     }

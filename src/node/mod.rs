@@ -33,6 +33,7 @@ pub use standing::{Company, Standing};
 pub use survey::{LinkSeen, Said, ServerSeen, Survey, Surveyed};
 
 use crate::config::identity::{ClusterId, DataDir, ServerIdentity};
+use crate::home::Homes;
 use crate::link::Learned;
 use crate::metrics;
 use crate::model::attachments::{Attachment, Delta, Directory, Own};
@@ -57,6 +58,7 @@ const ASK: Duration = Duration::from_millis(20);
 /// What a node is made of.
 pub struct Setup {
     pub view: Arc<View>,
+    pub homes: Homes,
     pub standing: Arc<Standing>,
     pub push: PushHandle,
     pub identity: ServerIdentity,
@@ -70,6 +72,7 @@ pub struct Setup {
 pub struct Node {
     server: NodeId,
     view: Arc<View>,
+    homes: Homes,
     standing: Arc<Standing>,
     next: u64,
     drain: Option<drain::Plan>,
@@ -118,7 +121,7 @@ impl Node {
     }
 
     pub fn new(setup: Setup) -> Self {
-        let Setup { view, standing, push, identity, dir, store, pins } = setup;
+        let Setup { view, homes, standing, push, identity, dir, store, pins } = setup;
         let topology = lone(&identity);
         let ServerIdentity { node: server, incarnation, cluster, members, epoch } = identity;
         metrics::SERVERS.set(1);
@@ -128,6 +131,7 @@ impl Node {
             directory: Directory::new(server.clone()),
             server,
             view,
+            homes,
             standing,
             next: 1,
             drain: None,

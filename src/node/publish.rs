@@ -56,6 +56,7 @@ impl Node {
         for server in &gained {
             self.directory.devices_at(server).for_each(|device| self.view.look_again(device));
         }
+        self.homes.reachable(&gained);
         self.begin_epoch_after(&before, &lost, &gained, ctx);
         self.tell_changes(was).iter().for_each(|device| self.welcome(device));
         if self.directory.lacks(&routes) {
@@ -73,6 +74,7 @@ impl Node {
         }
         self.view.devices.for_each(|device| self.view.look_again(device.id()));
         self.view.post_again(lost);
+        self.homes.lost(lost);
     }
 
     /// The list of `server` says something else of these devices; `was` is who of them was present before.

@@ -33,10 +33,12 @@ pub enum Table {
     Records,
     /// Notifications waiting to be pushed.
     Push,
+    /// Envelopes on their way to a home that cannot be reached: device id, 0, number (8 bytes, big-endian).
+    Held,
 }
 
 impl Table {
-    pub const ALL: [Self; 3] = [Self::Inbox, Self::Records, Self::Push];
+    pub const ALL: [Self; 4] = [Self::Inbox, Self::Records, Self::Push, Self::Held];
 }
 
 /// One change. Within one commit the last write of a key wins.

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use bytestring::ByteString;
 
-use super::{Message, Parcel, Receiver, Ticket, View, Whom, now};
+use super::{Acting, Message, Parcel, Receiver, Ticket, View, Whom, now};
 use crate::model::codes::Refusal;
 use crate::model::decide::{Decision, Sender, decide};
 use crate::model::frames::{Carried, Denial, Dispatch, Fate, Hop, Recipient};
@@ -31,7 +31,7 @@ impl Receiver for View {
 }
 
 /// An item for a lane of this server, or for a queue of it; nobody waits for it yet.
-pub(super) fn parcel(envelope: Carried) -> Parcel {
+pub fn parcel(envelope: Carried) -> Parcel {
     let Carried { encoded, key, seq, class, ttl, keep } = envelope;
     Item {
         encoded,
@@ -119,6 +119,9 @@ impl View {
             }
         };
         let session = envelope.session().cloned();
+        if let Some(session) = session.as_ref().filter(|session| self.serves(session) != Acting::Here) {
+            return self.pass_on(session.clone(), sender.clone(), id, text.clone(), ticket);
+        }
         let reference = envelope.reference.clone();
         match decide(sender, &envelope, &super::sessions::Here(&self.sessions)) {
             Decision::Send { route, from, src_id, src_client_id } => {

@@ -27,6 +27,7 @@ pub use crate::model::custody::Acquaintance;
 pub use account::{Account, Share, Ticket, Waiter, Whom};
 pub use device::{Device, EdgeStop, Taken};
 pub use devices::Devices;
+pub use handle::parcel;
 pub use link_queue::{LINK_QUEUE_LIMIT, LinkQueue, Urgency};
 pub use mesh::{Acting, Mesh, NoWay};
 pub use places::Places;

@@ -57,7 +57,9 @@ impl<T> Lane<T> {
     pub fn appended(&mut self, key: Option<Key>, keep: &Arc<Keep>, kept: Kept, now: Millis, out: &mut Effects<T>) {
         self.appending = self.appending.saturating_sub(1);
         if let Some(key) = key {
-            self.seen.settle(key, if kept == Kept::Nowhere { Outcome::Failed } else { Outcome::Stored });
+            // What is held comes through this lane once more.
+            let in_inbox = matches!(kept, Kept::InInbox(_));
+            self.seen.settle(key, if in_inbox { Outcome::Stored } else { Outcome::Failed });
         }
         let laid = self.laid.iter().position(|of| Arc::ptr_eq(of, keep)).map(|at| self.laid.swap_remove(at)).is_some();
         match kept {

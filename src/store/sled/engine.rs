@@ -77,6 +77,7 @@ const fn tree_names(table: Table) -> (&'static str, &'static str) {
         Table::Inbox => ("inbox", "inbox.chunks"),
         Table::Records => ("records", "records.chunks"),
         Table::Push => ("push", "push.chunks"),
+        Table::Held => ("held", "held.chunks"),
     }
 }
 
@@ -88,10 +89,10 @@ impl Engine {
         guarded(|| {
             let db = open_database(path, cache_bytes)?;
             let open = |name: &str| db.open_tree(name).map_err(failed);
-            let [inbox, records, push] = Table::ALL.map(tree_names);
+            let [inbox, records, push, held] = Table::ALL.map(tree_names);
             let mut engine = Self {
-                heads: [open(inbox.0)?, open(records.0)?, open(push.0)?],
-                chunks: [open(inbox.1)?, open(records.1)?, open(push.1)?],
+                heads: [open(inbox.0)?, open(records.0)?, open(push.0)?, open(held.0)?],
+                chunks: [open(inbox.1)?, open(records.1)?, open(push.1)?, open(held.1)?],
                 about: open("about")?,
                 data: File::open(path.join("db")).map_err(StoreError::Unwritable)?,
                 live: AtomicU64::new(0),
