@@ -58,7 +58,7 @@ pub enum Action {
 /// Asks once, and gives what is to be shown.
 ///
 /// # Errors
-/// No key, no server there, or its refusal.
+/// No key, no server there, its refusal, or no way where one is asked for.
 pub async fn run(args: Args) -> Result<String, ClientError> {
     let door = Door::at(&args.url)?;
     let key = match args.key {
@@ -85,7 +85,10 @@ pub async fn run(args: Args) -> Result<String, ClientError> {
     }
     let mesh: Mesh = serde_json::from_slice(&body)
         .map_err(|error| ClientError::BadAnswer { url: args.url, reason: error.to_string() })?;
-    Ok(mesh.table())
+    match &mesh.path {
+        Some(Path { from, to, servers: None, .. }) => Err(ClientError::NoWay { from: clean(from), to: clean(to) }),
+        _ => Ok(mesh.table()),
+    }
 }
 
 #[derive(Deserialize)]
@@ -93,6 +96,7 @@ struct Mesh {
     node_id: String,
     servers: Vec<Server>,
     forgotten: Vec<String>,
+    keeps_records: bool,
     path: Option<Path>,
 }
 
@@ -161,6 +165,10 @@ impl Mesh {
         }
         if !self.forgotten.is_empty() {
             let _ = writeln!(shown, "\nforgotten: {}", self.forgotten.join(", "));
+        }
+        if self.forgotten.contains(&self.node_id) {
+            let state = if self.keeps_records { "still keeps records: wait" } else { "keeps nothing: it may be stopped" };
+            let _ = writeln!(shown, "\n{} is forgotten, and {state}", self.node_id);
         }
         if let Some(path) = &self.path {
             let _ = writeln!(shown, "\n{path}");
@@ -234,8 +242,7 @@ impl std::fmt::Display for Path {
         for (one, other) in &self.without {
             write!(f, ", without {one} - {other}")?;
         }
-        let Some(servers) = &self.servers else { return f.write_str(": none") };
-        for (at, hop) in servers.iter().enumerate() {
+        for (at, hop) in self.servers.iter().flatten().enumerate() {
             match at {
                 0 => write!(f, ": {}", hop.node_id)?,
                 _ => write!(f, " -> {} ({})", hop.node_id, span(hop.cost_us))?,
@@ -282,7 +289,7 @@ impl std::fmt::Display for Table {
 mod tests {
     use super::*;
 
-    const TOLD: &str = r#"{"node_id":"s1","members":["s1","s2","s4"],"forgotten":["s3"],"servers":[
+    const TOLD: &str = r#"{"node_id":"s1","keeps_records":true,"members":["s1","s2","s4"],"forgotten":["s3"],"servers":[
         {"node_id":"s1","member":true,"reachable":true,"standing":"serving","incarnation":1,"addr":"10.0.0.1","port":80,
          "region":null,"connections":3,"max_connections":100,"attachments":3,"homes":0.5,"cost_us":0,"via":null,
          "links":[{"peer":"s2","cost_us":900,"state":"up","queue_bytes":12,"unacknowledged_bytes":7}]},

@@ -11,7 +11,7 @@ use super::codes::Refusal;
 use super::custody::{Acquaintance, Counts, Outcome};
 use super::decide::Sender;
 use super::envelope::Encoded;
-use super::ids::{ClientId, EnvelopeId, Incarnation, Millis, NodeId, Seq};
+use super::ids::{ClientId, EnvelopeId, Incarnation, Millis, NodeId, Seq, SessionId};
 use super::lane::{End, Why};
 use super::members::Members;
 use super::outbox::{Class, Keep};
@@ -226,6 +226,16 @@ pub enum Dispatch {
     EdgesAre {
         number: u64,
         edges: u64,
+    },
+    /// To who acts for the session: where are its members? Answered by [`Dispatch::GatheringIs`].
+    Gathering {
+        number: u64,
+        session: SessionId,
+    },
+    /// How many have their newest edge at each server.
+    GatheringIs {
+        number: u64,
+        servers: Vec<(NodeId, u64)>,
     },
     /// A question of one service to the same service of another server, in its own words. Answered by
     /// [`Dispatch::Reply`].

@@ -85,6 +85,8 @@ pub struct Node {
     store: Arc<dyn Store>,
     cluster: ClusterId,
     members: Members,
+    /// Forgotten servers that live on, in the life in which they were forgotten: they may still ship what they have.
+    leaving: HashMap<NodeId, Incarnation>,
     pins: Vec<Pin>,
     /// What each server's last greeting has come to.
     met: HashMap<NodeId, Meeting>,
@@ -142,6 +144,7 @@ impl Node {
             store,
             cluster,
             members,
+            leaving: HashMap::new(),
             pins,
             met: HashMap::new(),
             topology,
@@ -171,13 +174,25 @@ impl Node {
         About {
             address: self.address.clone(),
             load: self.load,
-            standing: if self.standing.is_draining() {
-                topology::Standing::Draining
-            } else {
-                topology::Standing::Serving
-            },
+            standing: if self.standing.is_draining() { topology::Standing::Draining } else { self.view.mesh.standing() },
             epoch: self.epoch.max(self.view.sessions.epoch()),
         }
+    }
+
+    /// The home has said that this server returns, or serves again: others are told.
+    fn look_at_standing(&mut self, ctx: &mut Context<Self>) {
+        let (now, told) = (self.about().standing, self.topology.own().about.standing);
+        if now == told {
+            return;
+        }
+        log::info!("this server is {now:?} now");
+        if told == topology::Standing::Returning {
+            // Its deputies have acted for it.
+            self.begin_epoch(ctx);
+        }
+        self.announce_about(ctx);
+        // Who serves is published with the routes.
+        self.publish(ctx);
     }
 
     /// Announces how full the server is when that is another matter than before: the busier, the less often.
@@ -219,9 +234,10 @@ impl Actor for Node {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.run_interval(TICK, Self::tick);
-        ctx.run_interval(ASK, |node, _| {
+        ctx.run_interval(ASK, |node, ctx| {
             node.view.tick();
             node.pump();
+            node.look_at_standing(ctx);
         });
     }
 }

@@ -13,18 +13,23 @@ use crate::model::ids::NodeId;
 /// Questions that may be open; those of people who do not wait any more are forgotten first.
 const MAX_OPEN: usize = 10_000;
 
-#[derive(Default)]
-struct Open {
+struct Open<T> {
     last: u64,
-    asked: HashMap<u64, (NodeId, oneshot::Sender<u64>)>,
+    asked: HashMap<u64, (NodeId, oneshot::Sender<T>)>,
 }
 
 /// What other servers were asked and have not answered.
-#[derive(Default)]
-pub(super) struct Asked(Mutex<Open>);
+pub(super) struct Asked<T>(Mutex<Open<T>>);
 
-impl Asked {
-    fn ask(&self, server: &NodeId) -> Option<(u64, oneshot::Receiver<u64>)> {
+impl<T> Default for Asked<T> {
+    fn default() -> Self {
+        Self(Mutex::new(Open { last: 0, asked: HashMap::new() }))
+    }
+}
+
+impl<T> Asked<T> {
+    /// A number for the question; `None` where too many are open.
+    pub(super) fn ask(&self, server: &NodeId) -> Option<(u64, oneshot::Receiver<T>)> {
         let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if open.asked.len() >= MAX_OPEN / 2 {
             open.asked.retain(|_, (_, answer)| !answer.is_closed());
@@ -39,13 +44,13 @@ impl Asked {
         Some((number, answer))
     }
 
-    pub(super) fn answered(&self, from: &NodeId, number: u64, edges: u64) {
+    pub(super) fn answered(&self, from: &NodeId, number: u64, answer: T) {
         let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if open.asked.get(&number).is_some_and(|(server, _)| server == from)
-            && let Some((_, answer)) = open.asked.remove(&number)
+            && let Some((_, waiting)) = open.asked.remove(&number)
         {
             // The request may have stopped waiting.
-            let _ = answer.send(edges);
+            let _ = waiting.send(answer);
         }
     }
 }

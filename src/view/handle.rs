@@ -73,6 +73,8 @@ impl View {
             Dispatch::Notify { device, frame } => self.notify_here(&device, frame),
             Dispatch::Edges { number, device, wish } => self.tell_edges(from, number, &device, wish),
             Dispatch::EdgesAre { number, edges } => self.edges.answered(from, number, edges),
+            Dispatch::Gathering { number, session } => self.tell_gathering(from, number, &session),
+            Dispatch::GatheringIs { number, servers } => self.gatherings.answered(from, number, servers),
             for_the_home => self.inboxes.dispatched(from, for_the_home),
         }
         self.give_back();

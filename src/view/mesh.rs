@@ -122,7 +122,12 @@ impl Mesh {
         self.placement.store(Arc::new(placement));
     }
 
-    /// What this server says of itself, for its own judgement of who serves.
+    /// What was said last: [`Self::set_standing`].
+    pub fn standing(&self) -> Standing {
+        *self.standing.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What this server says of itself, for its own judgement of who serves. The node tells the others soon after.
     pub fn set_standing(&self, standing: Standing) {
         *self.standing.write().unwrap_or_else(PoisonError::into_inner) = standing;
     }
@@ -146,7 +151,7 @@ impl Mesh {
         let routes = self.routes.load();
         let serves = |server: &NodeId| {
             if *server == self.own {
-                return *self.standing.read().unwrap_or_else(PoisonError::into_inner) != Standing::Returning;
+                return self.standing() != Standing::Returning;
             }
             routes.is_reachable(server)
                 && routes.about(server).is_some_and(|about| about.standing != Standing::Returning)
@@ -433,6 +438,7 @@ fn weight(dispatch: &Dispatch) -> Weight {
         | Dispatch::Read { .. }
         | Dispatch::Notify { .. }
         | Dispatch::Edges { .. }
+        | Dispatch::Gathering { .. }
         | Dispatch::Ask { .. } => Weight::Work,
         Dispatch::Fates(_)
         | Dispatch::Away { .. }
@@ -444,6 +450,7 @@ fn weight(dispatch: &Dispatch) -> Weight {
         | Dispatch::Verdict { .. }
         | Dispatch::Refused { .. }
         | Dispatch::EdgesAre { .. }
+        | Dispatch::GatheringIs { .. }
         | Dispatch::Reply { .. } => Weight::Answer,
     }
 }

@@ -12,6 +12,7 @@ mod device;
 mod devices;
 mod edges;
 mod forward;
+mod gathering;
 mod handle;
 mod link_queue;
 mod mesh;
@@ -28,6 +29,7 @@ pub use account::{Account, Share, Ticket, Waiter, Whom};
 pub use device::{Device, EdgeStop, Taken};
 pub use devices::Devices;
 pub use handle::parcel;
+pub use gathering::Gathering;
 pub use link_queue::{LINK_QUEUE_LIMIT, LinkQueue, Urgency};
 pub use mesh::{Acting, Mesh, NoWay};
 pub use places::Places;
@@ -78,7 +80,8 @@ pub struct View {
     pub places: Places,
     pub sessions: SessionTable,
     pub mesh: Mesh,
-    edges: edges::Asked,
+    edges: edges::Asked<u64>,
+    gatherings: edges::Asked<Vec<(NodeId, u64)>>,
     handles: forward::Handles,
     post: posted::Post,
     /// What could not be sent to other servers: to be given back to its lanes.
@@ -95,6 +98,7 @@ impl View {
         Self {
             mesh,
             edges: edges::Asked::default(),
+            gatherings: edges::Asked::default(),
             places: Places::default(),
             handles: forward::Handles::default(),
             post: posted::Post::default(),

@@ -37,6 +37,8 @@ mod tag {
     pub(super) const REPLY: u8 = 17;
     pub(super) const EDGES: u8 = 18;
     pub(super) const EDGES_ARE: u8 = 19;
+    pub(super) const GATHERING: u8 = 20;
+    pub(super) const GATHERING_IS: u8 = 21;
 }
 
 /// A shorter body is copied when it has arrived: it may lie in an outbox for long, and would keep all the bytes alive
@@ -158,6 +160,16 @@ fn put(dispatch: &Dispatch, out: &mut Vec<u8>) -> Bytes {
             number.put(out);
             edges.put(out);
         }
+        Dispatch::Gathering { number, session } => {
+            out.push(tag::GATHERING);
+            number.put(out);
+            session.put(out);
+        }
+        Dispatch::GatheringIs { number, servers } => {
+            out.push(tag::GATHERING_IS);
+            number.put(out);
+            servers.put(out);
+        }
         Dispatch::Ask { number, question } => {
             out.push(tag::ASK);
             number.put(out);
@@ -206,6 +218,8 @@ pub fn dispatch_of(head: &Bytes, body: Bytes) -> Result<Dispatch, LinkError> {
         tag::APPENDED => Dispatch::Appended { number: from.read()?, seq: from.read()?, acquaintance: from.read()? },
         tag::EDGES => Dispatch::Edges { number: from.read()?, device: from.read()?, wish: from.read()? },
         tag::EDGES_ARE => Dispatch::EdgesAre { number: from.read()?, edges: from.read()? },
+        tag::GATHERING => Dispatch::Gathering { number: from.read()?, session: from.read()? },
+        tag::GATHERING_IS => Dispatch::GatheringIs { number: from.read()?, servers: from.read()? },
         tag::ERRAND => Dispatch::Errand { device: from.read()?, errand: from.read()? },
         tag::READ => {
             Dispatch::Read { number: from.read()?, device: from.read()?, from: from.read()?, room: from.read()? }

@@ -289,6 +289,9 @@ pub(super) fn dispatch() -> impl Strategy<Value = Dispatch> {
             Dispatch::Edges { number, device, wish }
         }),
         1 => (number(), number()).prop_map(|(number, edges)| Dispatch::EdgesAre { number, edges }),
+        1 => (number(), session()).prop_map(|(number, session)| Dispatch::Gathering { number, session }),
+        1 => (number(), vec((node(), number()), 0..4))
+            .prop_map(|(number, servers)| Dispatch::GatheringIs { number, servers }),
         1 => (number(), bytes()).prop_map(|(number, question)| Dispatch::Ask { number, question: question.into() }),
         1 => (number(), bytes()).prop_map(|(number, answer)| Dispatch::Reply { number, answer: answer.into() }),
     ]
