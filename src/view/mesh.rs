@@ -116,6 +116,11 @@ impl Mesh {
         *self.standing.write().unwrap_or_else(PoisonError::into_inner) = standing;
     }
 
+    /// What this server says of itself, to be told to the others.
+    pub fn standing(&self) -> Standing {
+        *self.standing.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The home of an inbox: it alone has it, reachable or not.
     pub fn home(&self, id: &str) -> NodeId {
         self.placement.load().home(id).clone()
@@ -135,7 +140,7 @@ impl Mesh {
         let routes = self.routes.load();
         let serves = |server: &NodeId| {
             if *server == self.own {
-                return *self.standing.read().unwrap_or_else(PoisonError::into_inner) != Standing::Returning;
+                return self.standing() != Standing::Returning;
             }
             routes.is_reachable(server)
                 && routes.about(server).is_some_and(|about| about.standing != Standing::Returning)
