@@ -20,19 +20,17 @@ use crate::edge::Site;
 use crate::home::sessions::{self, SessionHome};
 use crate::home::{Content, Home, Homes, Threads, Waker};
 use crate::http::State;
-use crate::model;
-use crate::model::ids::{Epoch, Incarnation};
+use crate::link::{self, Dialler, Host, Links};
+use crate::model::ids::Epoch;
 use crate::model::inbox::Limits;
-use crate::model::placement::Placement;
-use crate::model::topology::{About, Address, Load, Topology};
-use crate::node::{Drain, Drained, Node, Standing};
+use crate::node::{Company, DialBy, Drain, Drained, Listening, Node, Offers, Setup, Standing};
 use crate::push::{PushError, PushHandle, PushQueue};
 use crate::store::memory::MemoryStore;
 use crate::store::sled::SledStore;
 use crate::store::{Store, StoreError};
-use crate::tls::link::ShownCertificate;
+use crate::tls::link::{DialTls, ShownCertificate};
 use crate::tls::{self, TlsError};
-use crate::view::{Mesh, View, now};
+use crate::view::{View, now};
 
 /// A socket that takes nothing for this long is given up by the kernel: also one whose peer is gone, or reads nothing.
 const STUCK_SOCKET: Duration = Duration::from_secs(30);
@@ -75,15 +73,22 @@ impl AppError {
 
 /// Runs a server until it is told to end by SIGTERM or SIGINT, and has gone away.
 pub async fn serve(config: Config) -> Result<(), AppError> {
-    let data_dir = DataDir::open(&config.data_dir)?;
+    let data_dir = Arc::new(DataDir::open(&config.data_dir)?);
     let secrets = Secrets::load(&config.secret)?;
     let identity = data_dir.begin(config.node_id.as_ref())?;
     probe::refuse_taken_address(&config, &identity).await?;
     let store = open_store(&config)?;
-    let parts = Parts::assemble(&config, &identity, store)?;
-    let state =
-        web::Data::new(State::new(parts.site.clone(), parts.push.clone(), config, Keyring::new(secrets), &identity));
-    let server = listen(&state)?;
+    let keyring = Keyring::new(secrets);
+    let parts = Parts::assemble(&config, &identity, &data_dir, store)?;
+    let links = web::Data::new(parts.links(&config, &keyring));
+    let state = web::Data::new(State::new(parts.site.clone(), parts.push.clone(), config, keyring, &identity));
+    let server = listen(&state, &links)?;
+    // Others may dial it from now on, and it them.
+    parts.site.node.do_send(Listening(state.address()));
+    let of_offers = state.clone();
+    parts.site.node.do_send(Offers(Box::new(move |device| of_offers.offer_elsewhere(device))));
+    let dialler = Dialler::begin(&links, state.config.links.plan, state.config.links.peers.clone());
+    parts.site.node.do_send(DialBy(dialler.recipient()));
     // Only now are there devices that could be reached.
     println_ready(&state);
     let handle = server.handle();
@@ -112,14 +117,18 @@ struct Parts {
 }
 
 impl Parts {
-    fn assemble(config: &Config, identity: &ServerIdentity, store: Arc<dyn Store>) -> Result<Self, AppError> {
+    fn assemble(
+        config: &Config,
+        identity: &ServerIdentity,
+        data_dir: &Arc<DataDir>,
+        store: Arc<dyn Store>,
+    ) -> Result<Self, AppError> {
         let desk = Home::open(store.clone());
         let home = desk.homes();
-        let mesh = alone(identity);
-        let view =
-            Arc::new(View::new(mesh, Box::new(home.clone()), config.limits.outbox_max_bytes, identity.incarnation));
+        let mesh = Node::alone(identity, Vec::new());
+        let view = Arc::new(View::new(mesh, Box::new(home.clone()), config.limits.outbox_max_bytes, identity.epoch));
         let doubtful = sessions::load(&*store, &view)?;
-        let push = start_push(config, &home, store)?;
+        let push = start_push(config, &home, store.clone())?;
         let (of_node, of_wakes) = (push.clone(), push.clone());
         let waker: Waker = Arc::new(move |notification| of_wakes.notify(notification));
         let limits = Limits {
@@ -129,8 +138,18 @@ impl Parts {
         };
         let content = if config.push.content { Content::Shown } else { Content::Hidden };
         let threads = desk.start(view.clone(), limits, waker, content).map_err(AppError::Run)?;
-        let standing = Arc::new(Standing::new(config.limits.max_connections));
-        let node = Node::new(view.clone(), standing.clone(), of_node);
+        let company = if config.links.peers.is_empty() { Company::None } else { Company::Expected };
+        let standing = Arc::new(Standing::new(config.limits.max_connections, company));
+        let node = Node::new(Setup {
+            view: view.clone(),
+            homes: home.clone(),
+            standing: standing.clone(),
+            push: of_node,
+            identity: identity.clone(),
+            dir: data_dir.clone(),
+            store,
+            pins: Vec::new(),
+        });
         let node = Node::start_in_arbiter(&Arbiter::new().handle(), move |_| node);
         let of_home = (home.clone(), view.clone());
         let sessions = SessionHome::start_in_arbiter(&Arbiter::new().handle(), move |_| {
@@ -141,6 +160,21 @@ impl Parts {
         let limits = config.limits;
         let site = Arc::new(Site { server, view, home: home.clone(), sessions, node, standing, limits });
         Ok(Self { site, home, threads, push })
+    }
+
+    /// The links of this server; there are none yet.
+    fn links(&self, config: &Config, keyring: &Keyring) -> Links {
+        let plan = &config.links;
+        let without = if plan.demands_certificate() { Permission::Refused } else { Permission::Granted };
+        let certificate = plan.certificate.as_ref().map(|files| (files.cert.clone(), files.key.clone()));
+        let setup = link::Setup {
+            own: self.site.server.clone(),
+            host: Host::of(&self.site.node),
+            receiver: self.site.view.clone(),
+            tls: DialTls::new(plan.ca.clone(), certificate),
+            without_certificate: without,
+        };
+        Links::new(setup, keyring)
     }
 
     /// Tells the devices, waits for them as long as the deadline allows, and makes what is left durable.
@@ -173,20 +207,6 @@ impl Parts {
     }
 }
 
-/// The mesh of a server that has met no other yet.
-fn alone(identity: &ServerIdentity) -> Mesh {
-    let incarnation = Incarnation(identity.incarnation);
-    let about = About {
-        address: Address::default(),
-        load: Load::default(),
-        standing: model::topology::Standing::Serving,
-        epoch: identity.incarnation,
-    };
-    let topology = Topology::new(identity.node.clone(), incarnation, about);
-    let placement = Placement::alone(*identity.cluster.bytes(), identity.node.clone());
-    Mesh::new(identity.node.clone(), incarnation, topology.routes(), placement)
-}
-
 fn open_store(config: &Config) -> Result<Arc<dyn Store>, AppError> {
     // A store in this place never had this epoch before, as long as the clock does not go back.
     let new_epoch = Epoch(now().0);
@@ -208,10 +228,15 @@ fn start_push(config: &Config, home: &Homes, store: Arc<dyn Store>) -> Result<Pu
     Ok(PushQueue::start(&settings, &config.data_dir, store, journal, on_dead)?)
 }
 
-fn listen(state: &web::Data<State>) -> Result<actix_web::dev::Server, AppError> {
+fn listen(state: &web::Data<State>, links: &web::Data<Links>) -> Result<actix_web::dev::Server, AppError> {
     let config = state.config.clone();
     let shared = state.clone();
-    let server = HttpServer::new(move || App::new().app_data(shared.clone()).configure(crate::http::configure))
+    let links = links.clone();
+    let app = move || {
+        links.offer_thread();
+        App::new().app_data(shared.clone()).app_data(links.clone()).configure(crate::http::configure)
+    };
+    let server = HttpServer::new(app)
         .on_connect(prepare)
         .backlog(BACKLOG)
         // Who is too many is told so by us, with a status; the library would let them wait.

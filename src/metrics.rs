@@ -27,10 +27,20 @@ fn announce() {
         &HELD_ENVELOPES,
         &HELD_BYTES,
         &LINKS,
+        &SERVERS,
+        &MEMBERS,
+        &ATTACHMENTS_ELSEWHERE,
     ] {
         LazyLock::force(gauge);
     }
-    for counter in [&CONNECTIONS_TOTAL, &NOTICES_DROPPED, &STORE_FAILURES, &STORE_MOVED_ASIDE, &HELD_REFUSED] {
+    for counter in [
+        &CONNECTIONS_TOTAL,
+        &NOTICES_DROPPED,
+        &STORE_FAILURES,
+        &STORE_MOVED_ASIDE,
+        &TOPOLOGY_RECOMPUTATIONS,
+        &HELD_REFUSED,
+    ] {
         LazyLock::force(counter);
     }
     for family in [
@@ -43,6 +53,7 @@ fn announce() {
         &LINK_FRAMES_REFUSED,
         &LINK_ENDS,
         &LINK_FAILURES,
+        &FLOODS,
     ] {
         LazyLock::force(family);
     }
@@ -123,6 +134,14 @@ metric!(LINK_ENDS: IntCounterVec["reason"], "sparkmesh_link_ends_total",
     "Links that ended (`closed`, `lost`, `silent`, `broken`, `told`, `overflow`)");
 metric!(LINK_FAILURES: IntCounterVec["reason"], "sparkmesh_link_failures_total",
     "Greetings that came to nothing, of links dialled and accepted (`unreachable`, `timeout`, `secret`, `version`, `own_id`, `refused`, `malformed`)");
+
+metric!(LINK_CLOCK_OFFSET: IntGaugeVec["peer"], "sparkmesh_link_clock_offset_milliseconds", "How far the clock of a linked server is ahead of ours");
+metric!(SERVERS: IntGauge, "sparkmesh_servers", "Servers that can be reached, this one included");
+metric!(MEMBERS: IntGauge, "sparkmesh_members", "Servers that are members of the mesh");
+metric!(ATTACHMENTS_ELSEWHERE: IntGauge, "sparkmesh_attachments_elsewhere", "Devices known to be attached at other servers");
+metric!(TOPOLOGY_RECOMPUTATIONS: IntCounter, "sparkmesh_topology_recomputations_total", "How often the ways to all servers were computed");
+metric!(FLOODS: IntCounterVec["what"], "sparkmesh_floods_total",
+    "Announcements told to the neighbours, our own and passed on (record, delta, members, digests, snapshot)");
 
 /// The outcomes of one class, looked up once.
 pub struct Outcomes {

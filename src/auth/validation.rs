@@ -19,7 +19,7 @@ use sha2::Sha256;
 
 use super::error::AuthError;
 use super::key::{Derived, Keyring, Purpose};
-use crate::model::ids::{Millis, NodeId};
+use crate::model::ids::{Incarnation, Millis, NodeId};
 
 /// How long a key is good, in milliseconds.
 pub const LIFETIME_MS: u64 = 60_000;
@@ -33,45 +33,55 @@ const EXPIRY: usize = 8;
 const NONCE: usize = 16;
 const MAC: usize = 32;
 
-/// Makes and redeems the validation keys of one server in one incarnation.
+/// A server in one of its lives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bearer<'a> {
+    pub server: &'a NodeId,
+    pub incarnation: Incarnation,
+}
+
+/// Makes the validation keys of all servers of the mesh, and redeems those of one.
 pub struct ValidationKeys {
     /// The first signs.
     secrets: Vec<Derived>,
     server: NodeId,
-    incarnation: u64,
     redeemed: Mutex<Redeemed>,
 }
 
 impl fmt::Debug for ValidationKeys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ValidationKeys({}, {})", self.server, self.incarnation)
+        write!(f, "ValidationKeys({})", self.server)
     }
 }
 
 impl ValidationKeys {
-    pub fn new(keyring: &Keyring, server: NodeId, incarnation: u64) -> Self {
+    /// Redeems keys for `server`.
+    pub fn new(keyring: &Keyring, server: NodeId) -> Self {
         let secrets = keyring.derived(Purpose::ValidationKey);
-        Self { secrets, server, incarnation, redeemed: Mutex::new(Redeemed::new(MAX_REMEMBERED)) }
+        Self { secrets, server, redeemed: Mutex::new(Redeemed::new(MAX_REMEMBERED)) }
     }
 
-    pub fn issue(&self, device: &NodeId, now: Millis, nonce: Nonce) -> String {
+    /// For one connection of `device` to that server, while it is in that life.
+    pub fn issue(&self, server: Bearer<'_>, device: &NodeId, now: Millis, nonce: Nonce) -> String {
         let mut key = Vec::with_capacity(EXPIRY + NONCE + MAC);
         key.extend_from_slice(&now.plus(LIFETIME_MS).0.to_be_bytes());
         key.extend_from_slice(&nonce);
-        let mac = self.mac(&self.secrets[0], device, &key).finalize().into_bytes();
+        let mac = mac(&self.secrets[0], server, device, &key).finalize().into_bytes();
         key.extend_from_slice(&mac);
         URL_SAFE_NO_PAD.encode(key)
     }
 
-    /// Uses `key` up for one connection of `device`.
-    pub fn redeem(&self, key: &str, device: &NodeId, now: Millis) -> Result<(), AuthError> {
+    /// Uses `key` up for one connection of `device` to this server in its present life.
+    pub fn redeem(&self, incarnation: Incarnation, key: &str, device: &NodeId, now: Millis) -> Result<(), AuthError> {
         let mut bytes = [0; EXPIRY + NONCE + MAC];
         match URL_SAFE_NO_PAD.decode_slice(key, &mut bytes) {
             Ok(len) if len == bytes.len() => {}
             _ => return Err(AuthError::ValidationMalformed),
         }
         let (signed, mac) = bytes.split_at(EXPIRY + NONCE);
-        if !self.secrets.iter().any(|secret| self.mac(secret, device, signed).verify_slice(mac).is_ok()) {
+        let own = Bearer { server: &self.server, incarnation };
+        let is_good = |secret| self::mac(secret, own, device, signed).verify_slice(mac).is_ok();
+        if !self.secrets.iter().any(is_good) {
             return Err(AuthError::ValidationForeign);
         }
         let (expiry, nonce) = signed.split_at(EXPIRY);
@@ -80,18 +90,18 @@ impl ValidationKeys {
         // The lock guards nothing that a panic could leave half done.
         self.redeemed.lock().unwrap_or_else(PoisonError::into_inner).redeem(expiry, nonce, now)
     }
+}
 
-    /// Each field is bound with its length, so that no two lists of fields are the same bytes.
-    fn mac(&self, secret: &Derived, device: &NodeId, signed: &[u8]) -> Hmac<Sha256> {
-        let mut mac = secret.mac();
-        for field in [device.as_str().as_bytes(), self.server.as_str().as_bytes()] {
-            mac.update(&(field.len() as u64).to_be_bytes());
-            mac.update(field);
-        }
-        mac.update(&self.incarnation.to_be_bytes());
-        mac.update(signed);
-        mac
+/// Each field is bound with its length, so that no two lists of fields are the same bytes.
+fn mac(secret: &Derived, server: Bearer<'_>, device: &NodeId, signed: &[u8]) -> Hmac<Sha256> {
+    let mut mac = secret.mac();
+    for field in [device.as_str().as_bytes(), server.server.as_str().as_bytes()] {
+        mac.update(&(field.len() as u64).to_be_bytes());
+        mac.update(field);
     }
+    mac.update(&server.incarnation.0.to_be_bytes());
+    mac.update(signed);
+    mac
 }
 
 /// The keys used up that have not expired.
@@ -148,8 +158,38 @@ mod tests {
         Keyring::new(Secrets::parse(secrets, "test").unwrap())
     }
 
-    fn keys() -> ValidationKeys {
-        ValidationKeys::new(&keyring("the-secret-of-tests"), id("server"), 7)
+    /// One server in one life.
+    #[derive(Debug)]
+    struct Keys(ValidationKeys, u64);
+
+    impl Keys {
+        fn new(keyring: &Keyring, server: NodeId, incarnation: u64) -> Self {
+            Self(ValidationKeys::new(keyring, server), incarnation)
+        }
+
+        fn issue(&self, device: &NodeId, now: Millis, nonce: Nonce) -> String {
+            let own = Bearer { server: &self.0.server, incarnation: Incarnation(self.1) };
+            self.0.issue(own, device, now, nonce)
+        }
+
+        fn redeem(&self, key: &str, device: &NodeId, now: Millis) -> Result<(), AuthError> {
+            self.0.redeem(Incarnation(self.1), key, device, now)
+        }
+    }
+
+    fn keys() -> Keys {
+        Keys::new(&keyring("the-secret-of-tests"), id("server"), 7)
+    }
+
+    #[test]
+    fn any_server_makes_keys_for_any_other() {
+        let ring = keyring("the-secret-of-tests");
+        let (here, there) = (Keys::new(&ring, id("here"), 3), Keys::new(&ring, id("there"), 9));
+        let offered = Bearer { server: &id("there"), incarnation: Incarnation(9) };
+        let key = here.0.issue(offered, &id("alice"), NOW, [1; 16]);
+        assert_eq!(here.redeem(&key, &id("alice"), NOW), Err(AuthError::ValidationForeign));
+        assert_eq!(there.redeem(&key, &id("alice"), NOW), Ok(()));
+        assert_eq!(there.redeem(&key, &id("alice"), NOW), Err(AuthError::ValidationUsed));
     }
 
     #[test]
@@ -177,12 +217,12 @@ mod tests {
         let ring = keyring("the-secret-of-tests");
         let key = keys().issue(&id("alice"), NOW, [1; 16]);
         let others = [
-            (ValidationKeys::new(&ring, id("server"), 7), "bob"),
-            (ValidationKeys::new(&ring, id("server2"), 7), "alice"),
-            (ValidationKeys::new(&ring, id("server"), 8), "alice"),
-            (ValidationKeys::new(&keyring("another-secret-here"), id("server"), 7), "alice"),
+            (Keys::new(&ring, id("server"), 7), "bob"),
+            (Keys::new(&ring, id("server2"), 7), "alice"),
+            (Keys::new(&ring, id("server"), 8), "alice"),
+            (Keys::new(&keyring("another-secret-here"), id("server"), 7), "alice"),
             // The same bytes shifted from one field to the next.
-            (ValidationKeys::new(&ring, id("eserver"), 7), "alic"),
+            (Keys::new(&ring, id("eserver"), 7), "alic"),
         ];
         for (keys, device) in others {
             assert_eq!(keys.redeem(&key, &id(device), NOW), Err(AuthError::ValidationForeign), "{keys:?} {device}");
@@ -191,16 +231,16 @@ mod tests {
 
     #[test]
     fn a_key_of_a_secret_on_its_way_out_is_still_good() {
-        let old = ValidationKeys::new(&keyring("old:the-older-secret-x"), id("server"), 7);
+        let old = Keys::new(&keyring("old:the-older-secret-x"), id("server"), 7);
         let both = keyring("new:the-newer-secret-x\nold:the-older-secret-x");
-        let new = ValidationKeys::new(&both, id("server"), 7);
+        let new = Keys::new(&both, id("server"), 7);
         assert_eq!(new.redeem(&old.issue(&id("a"), NOW, [1; 16]), &id("a"), NOW), Ok(()));
     }
 
     #[test]
     fn neither_kind_of_key_is_the_other() {
         let ring = keyring("the-secret-of-tests");
-        let keys = ValidationKeys::new(&ring, id("server"), 7);
+        let keys = Keys::new(&ring, id("server"), 7);
         let validation = keys.issue(&id("alice"), NOW, [1; 16]);
         assert!(matches!(ring.verify(&validation, NOW), Err(AuthError::Malformed(_))));
         let auth = ring.mint(&Claims::new(id("alice"), NOW.plus(1000)));

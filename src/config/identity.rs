@@ -1,8 +1,12 @@
 //! Who this server is, kept in its data directory.
 //!
-//! Owns the directory's lock and three small files: `node-id`, `incarnation` (how often the server has started) and
-//! `cluster-id`. Each is replaced as a whole and is on disk before it is used, so that a crash leaves the old value or
-//! the new one. A damaged file stops the start: guessing would give two servers one name, or one server two.
+//! Owns the directory's lock and a few small files: `node-id`, `incarnation` (how often the server has started),
+//! `cluster-id`, `members` (of the mesh, and of which cluster they are), and `epoch` (the highest of sessions). Each is
+//! replaced as a whole and is on disk before it is used, so that a crash leaves the old value or the new one. A damaged
+//! file stops the start: guessing would give two servers one name, or one server two.
+//!
+//! Where `members` and `cluster-id` name different clusters, the server crashed while it joined another one: it has
+//! joined, as `members` is written first.
 
 use std::fmt;
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
@@ -12,13 +16,17 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rand::distr::{Alphanumeric, SampleString};
+use serde::{Deserialize, Serialize};
 
 use crate::model::ids::NodeId;
+use crate::model::members::Members;
 
 const LOCK: &str = "lock";
 const NODE_ID: &str = "node-id";
 const INCARNATION: &str = "incarnation";
 const CLUSTER_ID: &str = "cluster-id";
+const MEMBERS: &str = "members";
+const EPOCH: &str = "epoch";
 
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
@@ -58,6 +66,18 @@ impl ClusterId {
     pub fn bytes(&self) -> &[u8; 32] {
         &self.0
     }
+
+    fn parse(text: &str) -> Option<Self> {
+        let mut bytes = [0; 32];
+        hex::decode_to_slice(text, &mut bytes).ok().map(|()| Self(bytes))
+    }
+}
+
+/// One that another server has told under the proof of the secret.
+impl From<[u8; 32]> for ClusterId {
+    fn from(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
 }
 
 /// Placement depends on its secrecy, so it shows in no log.
@@ -74,6 +94,17 @@ pub struct ServerIdentity {
     /// From 1, one more at each start. What was made for an earlier one means nothing any more.
     pub incarnation: u64,
     pub cluster: ClusterId,
+    /// As this server knew them last; itself alone at first.
+    pub members: Members,
+    /// Of the sessions' order: higher than all that this server has given out.
+    pub epoch: u64,
+}
+
+/// The file of members.
+#[derive(Serialize, Deserialize)]
+struct Kept<M> {
+    cluster_id: String,
+    members: M,
 }
 
 /// The data directory, locked for as long as this value lives.
@@ -135,7 +166,49 @@ impl DataDir {
             }
         };
         self.write(INCARNATION, &incarnation.to_string())?;
-        Ok(ServerIdentity { node, incarnation, cluster: self.cluster()? })
+        let (cluster, members) = self.membership(&node)?;
+        let epoch = match self.read(EPOCH)? {
+            None => incarnation,
+            Some(text) => {
+                let last: u64 = text.parse().map_err(|_| self.damaged(EPOCH))?;
+                last.saturating_add(1).max(incarnation)
+            }
+        };
+        Ok(ServerIdentity { node, incarnation, cluster, members, epoch })
+    }
+
+    fn membership(&self, node: &NodeId) -> Result<(ClusterId, Members), IdentityError> {
+        let cluster = self.cluster()?;
+        let Some(text) = self.read(MEMBERS)? else { return Ok((cluster, Members::first(node.clone()))) };
+        let kept: Kept<Members> = serde_json::from_str(&text).map_err(|_| self.damaged(MEMBERS))?;
+        let joined = ClusterId::parse(&kept.cluster_id).ok_or_else(|| self.damaged(MEMBERS))?;
+        if joined != cluster {
+            self.write(CLUSTER_ID, &kept.cluster_id)?;
+        }
+        Ok((joined, kept.members))
+    }
+
+    /// Keeps the list of members, and the cluster that they and this server are of. Blocks until it is on disk.
+    pub fn keep_members(&self, cluster: ClusterId, members: &Members) -> Result<(), IdentityError> {
+        let cluster_id = hex::encode(cluster.0);
+        let kept = Kept { cluster_id: cluster_id.clone(), members };
+        let text = serde_json::to_string(&kept)
+            .map_err(|error| IdentityError::Io { path: self.path.join(MEMBERS), source: error.into() })?;
+        self.write(MEMBERS, &text)?;
+        if self.read(CLUSTER_ID)?.as_ref() != Some(&cluster_id) {
+            self.write(CLUSTER_ID, &cluster_id)?;
+        }
+        Ok(())
+    }
+
+    /// Keeps the highest epoch of sessions that was given out. Blocks until it is on disk.
+    pub fn keep_epoch(&self, epoch: u64) -> Result<(), IdentityError> {
+        self.write(EPOCH, &epoch.to_string())
+    }
+
+    /// Keeps the number of a life that began without a start. Blocks until it is on disk.
+    pub fn keep_incarnation(&self, incarnation: u64) -> Result<(), IdentityError> {
+        self.write(INCARNATION, &incarnation.to_string())
     }
 
     fn node(&self, given: Option<&NodeId>) -> Result<NodeId, IdentityError> {
@@ -154,14 +227,12 @@ impl DataDir {
     }
 
     fn cluster(&self) -> Result<ClusterId, IdentityError> {
-        let mut bytes = [0; 32];
         if let Some(text) = self.read(CLUSTER_ID)? {
-            hex::decode_to_slice(text, &mut bytes).map_err(|_| self.damaged(CLUSTER_ID))?;
-        } else {
-            bytes = rand::random();
-            self.write(CLUSTER_ID, &hex::encode(bytes))?;
+            return ClusterId::parse(&text).ok_or_else(|| self.damaged(CLUSTER_ID));
         }
-        Ok(ClusterId(bytes))
+        let cluster = ClusterId(rand::random());
+        self.write(CLUSTER_ID, &hex::encode(cluster.0))?;
+        Ok(cluster)
     }
 
     fn damaged(&self, name: &str) -> IdentityError {
@@ -217,7 +288,7 @@ mod tests {
         assert_eq!(first.incarnation, 1);
         assert!(first.node.as_str().len() >= 20 && first.node.as_str().chars().all(|c| c.is_ascii_alphanumeric()));
         let second = DataDir::open(&path).unwrap().begin(None).unwrap();
-        assert_eq!(second, ServerIdentity { incarnation: 2, ..first.clone() });
+        assert_eq!(second, ServerIdentity { incarnation: 2, epoch: 2, ..first.clone() });
         let other = DataDir::open(&dir.path().join("c")).unwrap().begin(None).unwrap();
         assert!(other.node != first.node && other.cluster != first.cluster);
     }
@@ -253,6 +324,30 @@ mod tests {
         assert_eq!(data.begin(None).unwrap().node, east);
         let error = data.begin(Some(&"west".parse().unwrap())).unwrap_err().to_string();
         assert!(error.contains("belongs to the server east-1, not to west"), "{error}");
+    }
+
+    #[test]
+    fn the_members_are_kept_with_their_cluster() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = DataDir::open(dir.path()).unwrap();
+        let own = data.begin(None).unwrap();
+        let mut members = own.members.clone();
+        assert_eq!(members.current().collect::<Vec<_>>(), [&own.node]);
+        let other: NodeId = "other".parse().unwrap();
+        assert_eq!(members.admit(&other), crate::model::members::Merged::Changed);
+        let joined = ClusterId([7; 32]);
+        data.keep_members(joined, &members).unwrap();
+        data.keep_epoch(40).unwrap();
+        let again = data.begin(None).unwrap();
+        assert_eq!((again.cluster, &again.members, again.epoch), (joined, &members, 41));
+        // As a crash between the two files leaves them.
+        data.write(CLUSTER_ID, &hex::encode(own.cluster.0)).unwrap();
+        assert_eq!(data.begin(None).unwrap().cluster, joined);
+        assert_eq!(data.read(CLUSTER_ID).unwrap(), Some(hex::encode([7; 32])));
+        for bad in ["{}", "", r#"{"cluster_id":"00","members":{"admitted":{},"forgotten":[]}}"#] {
+            data.write(MEMBERS, bad).unwrap();
+            assert!(matches!(data.begin(None), Err(IdentityError::Damaged { .. })), "{bad}");
+        }
     }
 
     #[test]

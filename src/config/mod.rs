@@ -135,6 +135,8 @@ pub struct Config {
     /// Where to bind; its port may be 0.
     pub listen: SocketAddr,
     pub proxy_80_port: Option<String>,
+    /// As clients name it.
+    pub region: Option<String>,
     /// Whether to start beside another live server at the same address.
     pub force: Permission,
     pub tls: Option<TlsFiles>,
@@ -211,6 +213,7 @@ impl Config {
             host_address,
             listen,
             proxy_80_port: settings.proxy_80_port.filter(|name| !name.is_empty()),
+            region: settings.region.filter(|name| !name.is_empty()),
             force: settings.force.unwrap_or_default().into(),
             tls,
             metrics_bind: settings.metrics_bind,

@@ -83,6 +83,11 @@ pub struct Settings {
     #[arg(long, env = "SPARKMESH_PROXY_80_PORT", value_name = "NAME", help_heading = "Address")]
     pub proxy_80_port: Option<String>,
 
+    /// Where this server stands, in a word of your own; clients that ask for `region=NAME` are offered servers there, or
+    /// those nearest to it
+    #[arg(long, env = "SPARKMESH_REGION", value_name = "NAME", help_heading = "Address")]
+    pub region: Option<String>,
+
     /// Start although another live server answers at the same address
     #[arg(long, env = "SPARKMESH_FORCE", help_heading = "Address", value_name = "BOOL",
         num_args = 0..=1, default_missing_value = "true", value_parser = loose_switch)]

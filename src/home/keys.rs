@@ -74,6 +74,11 @@ pub(super) fn all(sort: u8) -> (Bytes, Bytes) {
     (Bytes::from(vec![sort]), Bytes::from(vec![sort + 1]))
 }
 
+/// What the server keeps for itself: about no device, client or session.
+pub(super) fn is_of_the_server(key: &[u8]) -> bool {
+    key.len() == 1
+}
+
 /// The last id in a key of several.
 pub(super) fn last_id(key: &[u8]) -> Option<&str> {
     let at = key.iter().rposition(|byte| *byte == 0)?;

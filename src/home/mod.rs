@@ -7,6 +7,7 @@
 
 mod abroad;
 mod asked;
+mod blank;
 mod boxes;
 mod committer;
 mod held;
@@ -28,6 +29,7 @@ use std::thread::JoinHandle;
 
 use tokio::sync::oneshot;
 
+pub use blank::is_blank;
 pub use boxes::MAX_TOKENS;
 pub use committer::{Content, Waker};
 pub use homes::Homes;

@@ -61,7 +61,8 @@ fn admit(door: Door, state: &State, key: &str, params: &Params) -> Result<Identi
     let identity = verify(state, key, Demand::Key)?;
     if door != Door::Second {
         let validation = params.get("validation_key").or_else(|| params.get("validation_token"));
-        state.validation.redeem(validation.ok_or(AuthError::ValidationMissing)?, &identity.node, now())?;
+        let incarnation = state.site.view.mesh.incarnation();
+        state.validation.redeem(incarnation, validation.ok_or(AuthError::ValidationMissing)?, &identity.node, now())?;
     }
     Ok(identity)
 }

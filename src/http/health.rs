@@ -91,6 +91,9 @@ pub(super) async fn ready(state: Shared) -> HttpResponse {
     if state.site.standing.is_draining() {
         reasons.push("draining");
     }
+    if !state.site.standing.is_acquainted() {
+        reasons.push("mesh");
+    }
     if reasons.is_empty() {
         return HttpResponse::Ok().json(Ready { status: "ready", reasons });
     }

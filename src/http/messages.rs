@@ -69,8 +69,15 @@ fn at_most<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<&'de RawVal
 /// An envelope after it was handed over, or not.
 pub(super) enum Underway {
     /// `session`: that whose home was asked.
-    Sent { id: EnvelopeId, session: Option<SessionId>, verdict: oneshot::Receiver<Result<Verdict, Denial>> },
-    Refused { id: Option<EnvelopeId>, refusal: Refusal },
+    Sent {
+        id: EnvelopeId,
+        session: Option<SessionId>,
+        verdict: oneshot::Receiver<Result<Verdict, Denial>>,
+    },
+    Refused {
+        id: Option<EnvelopeId>,
+        refusal: Refusal,
+    },
 }
 
 /// What has become of an envelope by the time of the answer.
@@ -108,8 +115,7 @@ pub(super) fn send(site: &Site, sender: &Sender, text: &ByteString) -> Underway 
         }
         Decision::Elsewhere(session) => {
             let (waiter, verdict) = oneshot::channel();
-            let id =
-                site.view.send_elsewhere(session.clone(), sender, &envelope, text.as_bytes(), Some(waiter));
+            let id = site.view.send_elsewhere(session.clone(), sender, &envelope, text.as_bytes(), Some(waiter));
             Underway::Sent { id, session: Some(session), verdict }
         }
         Decision::Unauthorized(session) if site.view.sessions.get(&session).is_none() => {
@@ -159,9 +165,7 @@ fn denied(why: Denial, session: Option<&SessionId>) -> Refusal {
             let message = format!("only members write to a member of session {session}: name one as src_id");
             Refusal::new(Code::Forbidden, message)
         }
-        Denial::NoMember(member) => {
-            Refusal::new(Code::NotFound, format!("session {session} shows no member {member}"))
-        }
+        Denial::NoMember(member) => Refusal::new(Code::NotFound, format!("session {session} shows no member {member}")),
         Denial::NoClient(client) => Refusal::new(Code::NotFound, format!("nobody has ever been here as {client}")),
         Denial::Refusal(refusal) => refusal,
     }

@@ -8,6 +8,7 @@ mod admin;
 mod authenticate;
 mod body;
 mod browsers;
+mod choice;
 mod connect;
 mod dev;
 mod error;
@@ -15,6 +16,7 @@ mod farewell;
 mod health;
 mod inbox;
 mod link;
+mod mesh;
 mod messages;
 mod nodes;
 mod offer;
@@ -59,7 +61,8 @@ pub fn configure(config: &mut ServiceConfig) {
         .route("/v1/nodes/{id}", get().to(nodes::show))
         .route("/v1/nodes/{id}/disconnect", post().to(nodes::disconnect))
         .route("/v1/link", get().to(link::open))
-        .route("/v1/mesh", get().to(admin::mesh))
+        .route("/v1/mesh", get().to(mesh::show))
+        .route("/v1/mesh/forget", post().to(mesh::forget))
         .route("/v1/drain", post().to(admin::drain))
         .route("/metrics", get().to(admin::metrics))
         .route("/healthz", get().to(health::alive))

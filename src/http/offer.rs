@@ -2,16 +2,18 @@
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
+use serde_json::value::RawValue;
 
 use super::authenticate::{Demand, failed, find, verify};
+use super::choice::{self, Chosen, Port80, Wish};
 use super::params::Params;
 use super::{Answer, Shared, State, farewell};
 use crate::auth::error::AuthError;
-use crate::auth::key::Identity;
-use crate::auth::validation::Nonce;
+use crate::auth::validation::{Bearer, Nonce};
 use crate::edge::handshake::is_websocket;
-use crate::model::codes::Close;
-use crate::model::ids::{NodeId, SessionId};
+use crate::model::codes::{Close, Code, Refusal};
+use crate::model::ids::NodeId;
+use crate::model::topology::Scheme;
 use crate::view::now;
 
 /// By which family of paths somebody comes in.
@@ -45,7 +47,9 @@ struct Offer<'a> {
     ws_url: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     validation_key: Option<String>,
-    pending: u64,
+    /// Not known to a server that sends devices away.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pending: Option<u64>,
     start_after_ms: u64,
 }
 
@@ -72,11 +76,15 @@ pub(super) async fn through(
     params: &Params,
 ) -> Answer {
     let socket = payload.filter(|_| is_websocket(request));
-    if let Some(refusal) = state.site.standing.refusal() {
-        return Err(refusal.into());
-    }
-    // One server is the busiest for every session; the hint is looked at for its form only.
-    params.id::<SessionId>("session_id")?;
+    let wish = Wish {
+        session: params.id("session_id")?,
+        region: params.get("region").map(str::to_owned),
+        port_80: if params.flag("need_80_port") { Port80::Needed } else { Port80::Other },
+    };
+    let Some(chosen) = choice::choose(state, &wish).await? else {
+        let nobody = || Refusal::new(Code::Unavailable, "no server takes connections now; try again later");
+        return Err(state.site.standing.refusal().unwrap_or_else(nobody).into());
+    };
     let key = find(request, params).ok_or(AuthError::Missing);
     let identity = match key.and_then(|key| verify(state, key, Demand::Key)) {
         Ok(identity) => identity,
@@ -89,31 +97,47 @@ pub(super) async fn through(
         }
     };
     let pending = state.site.home.register(identity.node.clone(), identity.client.clone()).await?;
-    log::debug!("{} asks where to connect; {pending} wait for it", identity.node);
-    let offer = offer(door, state, &identity, pending, params.flag("need_80_port"));
+    log::debug!("{} asks where to connect: to {}; {pending} wait for it", identity.node, chosen.server);
+    let start_after_ms = state.pace.start_after_ms(now().0);
+    let offer =
+        Offer { pending: Some(pending), start_after_ms, ..offer(door, state, &identity.node, &chosen, wish.port_80) };
     match socket {
         Some(payload) => farewell::say(request, payload, &offer, Close::NORMAL),
         None => Ok(HttpResponse::Ok().json(&offer)),
     }
 }
 
-fn offer<'a>(door: Door, state: &'a State, identity: &Identity, pending: u64, need_80_port: bool) -> Offer<'a> {
-    let (config, port, now) = (&state.config, state.port(), now());
-    let scheme = if config.tls.is_some() { "wss" } else { "ws" };
-    let ws_url = match config.proxy_80_port.as_ref().filter(|_| need_80_port) {
+/// Another server for a device that this one sends away; `None` where there is none.
+pub(super) fn elsewhere(state: &State, device: &NodeId) -> Option<Box<RawValue>> {
+    let chosen = choice::least_loaded(state)?;
+    serde_json::value::to_raw_value(&offer(Door::Native, state, device, &chosen, Port80::Other)).ok()
+}
+
+fn offer<'a>(door: Door, state: &State, device: &NodeId, chosen: &'a Chosen, port_80: Port80) -> Offer<'a> {
+    let Chosen { server, incarnation, address } = chosen;
+    let authority = if address.host.contains(':') {
+        format!("[{}]:{}", address.host, address.port)
+    } else {
+        format!("{}:{}", address.host, address.port)
+    };
+    let scheme = if address.scheme == Scheme::Tls { "wss" } else { "ws" };
+    let ws_url = match address.proxy_80_port.as_ref().filter(|_| port_80 == Port80::Needed) {
         // Port 80 is that of plain HTTP.
         Some(proxy) => format!("ws://{proxy}{}", door.path()),
-        None => format!("{scheme}://{}{}", config.authority(port), door.path()),
+        None => format!("{scheme}://{authority}{}", door.path()),
     };
-    let issue = || state.validation.issue(&identity.node, now, rand::random::<Nonce>());
+    let bearer = Bearer { server, incarnation: *incarnation };
+    // Judged by the clock of the server that is offered.
+    let there = state.site.standing.clock_of(server, now());
+    let issue = || state.validation.issue(bearer, device, there, rand::random::<Nonce>());
     Offer {
-        node_id: &state.site.server,
-        addr: &config.host_address,
-        port: if door == Door::Native { Port::Number(port) } else { Port::Text(port.to_string()) },
-        proxy_80_port: config.proxy_80_port.as_deref(),
+        node_id: server,
+        addr: &address.host,
+        port: if door == Door::Native { Port::Number(address.port) } else { Port::Text(address.port.to_string()) },
+        proxy_80_port: address.proxy_80_port.as_deref(),
         ws_url,
         validation_key: (door != Door::Second).then(issue),
-        pending,
-        start_after_ms: state.pace.start_after_ms(now.0),
+        pending: None,
+        start_after_ms: 0,
     }
 }

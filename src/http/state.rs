@@ -2,7 +2,11 @@
 
 use std::sync::{Arc, OnceLock};
 
+use serde_json::value::RawValue;
+
+use super::choice::Offered;
 use super::health::Readiness;
+use super::offer;
 use super::pace::Pace;
 use crate::auth::attempts::Attempts;
 use crate::auth::key::Keyring;
@@ -10,6 +14,8 @@ use crate::auth::validation::ValidationKeys;
 use crate::config::Config;
 use crate::config::identity::ServerIdentity;
 use crate::edge::Site;
+use crate::model::ids::NodeId;
+use crate::model::topology::{Address, Scheme};
 use crate::push::PushHandle;
 
 /// See the module's header.
@@ -23,12 +29,13 @@ pub struct State {
     pub(super) attempts: Attempts,
     pub(super) readiness: Readiness,
     pub(super) pace: Pace,
+    pub(super) offered: Offered,
     bound: OnceLock<u16>,
 }
 
 impl State {
     pub fn new(site: Arc<Site>, push: PushHandle, config: Config, keyring: Keyring, identity: &ServerIdentity) -> Self {
-        let validation = ValidationKeys::new(&keyring, identity.node.clone(), identity.incarnation);
+        let validation = ValidationKeys::new(&keyring, identity.node.clone());
         Self {
             site,
             push,
@@ -39,6 +46,7 @@ impl State {
             attempts: Attempts::default(),
             readiness: Readiness::default(),
             pace: Pace::default(),
+            offered: Offered::default(),
             bound: OnceLock::new(),
         }
     }
@@ -56,6 +64,22 @@ impl State {
     pub fn url(&self) -> String {
         let scheme = if self.config.tls.is_some() { "https" } else { "http" };
         format!("{scheme}://{}", self.config.authority(self.bound_port()))
+    }
+
+    /// Where clients and other servers reach this one.
+    pub fn address(&self) -> Address {
+        Address {
+            host: self.config.host_address.clone(),
+            port: self.port(),
+            scheme: if self.config.tls.is_some() { Scheme::Tls } else { Scheme::Plain },
+            proxy_80_port: self.config.proxy_80_port.clone(),
+            region: self.config.region.clone(),
+        }
+    }
+
+    /// An offer of another server, for a device that is sent away; `None` where there is none.
+    pub fn offer_elsewhere(&self, device: &NodeId) -> Option<Box<RawValue>> {
+        offer::elsewhere(self, device)
     }
 
     /// The port that clients are told: the one configured, or, where that is 0, the one bound.

@@ -120,6 +120,11 @@ impl<T> Lane<T> {
         self.edges.iter().map(|edge| edge.connection)
     }
 
+    /// That of the newest edge's attachment.
+    pub fn number(&self) -> Option<u64> {
+        self.edges.last().map(|edge| edge.options.number)
+    }
+
     /// Nothing would be lost by forgetting this lane.
     pub fn is_forgettable(&self) -> bool {
         self.edges.is_empty() && self.appending == 0 && self.seen.is_empty() && self.elsewhere.is_idle()

@@ -2,6 +2,7 @@
 
 pub mod attachments;
 pub mod backoff;
+pub mod choice;
 pub mod codes;
 #[cfg(test)]
 mod convergence;

@@ -1,18 +1,20 @@
 //! Going away: every device is told, gets what waits for it, and is let go; nobody is waited for beyond the deadline.
 //!
 //! Paced at [`PACE`] devices per second so that the servers that take them are not overrun, and faster where the deadline
-//! asks for it. What a device has not acknowledged when it goes is in its inbox.
+//! asks for it; each is offered another server, where there is one. What a device has not acknowledged when it goes goes on
+//! to it there, or is in its inbox.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use actix::prelude::*;
+use serde_json::value::RawValue;
 use tokio::sync::oneshot;
 
 use super::Node;
 use crate::model::codes::Close;
+use crate::model::ids::NodeId;
 use crate::view::Device;
 use crate::wire::notice::{GoingAway, Notice};
 
@@ -38,6 +40,11 @@ pub struct Drain {
 #[rtype(result = "()")]
 pub struct Drained(pub oneshot::Sender<()>);
 
+/// Makes an offer of another server for a device that is sent away, if there is one. Called often, on the node's thread.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Offers(pub Box<dyn Fn(&NodeId) -> Option<Box<RawValue>> + Send>);
+
 pub(super) struct Plan {
     began: Instant,
     allowed: Duration,
@@ -61,6 +68,14 @@ impl Plan {
     }
 }
 
+impl Handler<Offers> for Node {
+    type Result = ();
+
+    fn handle(&mut self, offers: Offers, _: &mut Self::Context) {
+        self.offers = Some(offers);
+    }
+}
+
 impl Handler<Drain> for Node {
     type Result = ();
 
@@ -68,8 +83,9 @@ impl Handler<Drain> for Node {
         if self.drain.is_some() {
             return;
         }
-        self.standing.draining.store(true, Ordering::Relaxed);
-        self.standing.leaving.notify_one();
+        self.standing.drain();
+        // Nobody is sent here any more, by whatever server.
+        self.announce_about(ctx);
         let mut waiting = VecDeque::new();
         self.view.devices.for_each(|device| {
             if device.is_attached() {
@@ -108,8 +124,11 @@ impl Node {
         while plan.told < plan.due(now) {
             let Some(device) = plan.waiting.pop_front() else { break };
             plan.told += 1;
-            let reconnect_after_ms = rand::random_range(0..=RETURN_MS);
-            let notice = GoingAway { reconnect_after_ms, offer: None }.encode();
+            let offer = self.offers.as_ref().and_then(|Offers(offer)| offer(device.id()));
+            // Those who are offered another server come there at the pace at which they are told.
+            let spread = if offer.is_some() { 0 } else { RETURN_MS };
+            let notice =
+                GoingAway { reconnect_after_ms: rand::random_range(0..=spread), offer: offer.as_deref() }.encode();
             for connection in device.connections() {
                 self.view.control(&device, connection, notice.frame().clone());
             }

@@ -1,99 +1,192 @@
-//! The server actor: who is attached here, how full it is, and how it goes away.
+//! The server actor: who is attached here and everywhere, who is linked with whom, how full it is, and how it goes away.
 //!
-//! Owns connection numbers and the count of edges, presence, the heartbeat of all lanes, and the drain. Everything it knows
-//! that others need is published: devices in the view, the rest in [`Standing`].
+//! Owns connection numbers and the count of edges, presence, the heartbeat of all lanes, the drain; this server's own
+//! record and list of attachments, what is known of the other servers', and the list of members. Everything it knows that
+//! others need is published: devices, places, routes and placement in the view, the rest in [`Standing`].
+//!
+//! [`links`] hears of links, [`flood`] of what comes over them, [`membership`] of who belongs here; [`publish`] makes of it
+//! what the data path reads.
 
 mod drain;
+mod epochs;
+mod flood;
+mod links;
+mod membership;
+mod neighbours;
+mod presence;
+mod publish;
+mod regions;
+mod standing;
+mod survey;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use actix::prelude::*;
-use tokio::sync::Notify;
 
-pub use drain::{Drain, Drained};
+use self::neighbours::Neighbours;
+pub use drain::{Drain, Drained, Offers};
+pub use membership::Forget;
+pub use regions::Distances;
+pub use standing::{Company, Standing};
+pub use survey::{LinkSeen, Said, ServerSeen, Survey, Surveyed};
 
+use crate::config::identity::{ClusterId, DataDir, ServerIdentity};
+use crate::home::Homes;
+use crate::link::Learned;
 use crate::metrics;
-use crate::model::codes::{Code, Refusal};
-use crate::model::ids::{ClientId, ConnectionId, NodeId};
+use crate::model::attachments::{Attachment, Delta, Directory, Own};
+use crate::model::codes::Refusal;
+use crate::model::ids::{ClientId, ConnectionId, Incarnation, Millis, NodeId};
 use crate::model::lane::Options;
+use crate::model::members::{Meeting, Members};
+use crate::model::placement::{Pin, Placement};
 use crate::model::session::Presence;
+use crate::model::topology::{self, About, Address, Load, Topology};
 use crate::push::PushHandle;
-use crate::view::{Device, View, fresh_id};
+use crate::store::Store;
+use crate::view::{Device, Mesh, View, steady};
 
-/// How often the lanes are looked after: heartbeats, stalls, forgetting.
+/// How often the lanes are looked after: heartbeats, stalls, forgetting; and departed servers.
 const TICK: Duration = Duration::from_secs(1);
 
 /// How long an edge may leave unasked what nobody waits for. Short: what a device has read and not acknowledged when it
 /// leaves comes to it again.
 const ASK: Duration = Duration::from_millis(20);
 
-/// How full the server is and whether it goes away, for everybody to read.
-#[derive(Debug)]
-pub struct Standing {
-    connections: AtomicU64,
-    max: u64,
-    draining: AtomicBool,
-    leaving: Notify,
-}
-
-impl Standing {
-    pub fn new(max: u64) -> Self {
-        Self { connections: AtomicU64::new(0), max, draining: AtomicBool::new(false), leaving: Notify::new() }
-    }
-
-    pub fn connections(&self) -> u64 {
-        self.connections.load(Ordering::Relaxed)
-    }
-
-    pub fn max(&self) -> u64 {
-        self.max
-    }
-
-    pub fn is_full(&self) -> bool {
-        self.connections() >= self.max
-    }
-
-    pub fn is_draining(&self) -> bool {
-        self.draining.load(Ordering::Relaxed)
-    }
-
-    /// Returns when the server has been asked to go away.
-    pub async fn leaving(&self) {
-        self.leaving.notified().await;
-    }
-
-    /// Why a newcomer is not taken, if it is not.
-    pub fn refusal(&self) -> Option<Refusal> {
-        if self.is_draining() {
-            return Some(Refusal::new(Code::Draining, "this server is going away; ask again for another one"));
-        }
-        let full =
-            || Refusal::new(Code::Full, format!("this server has its {} connections; try again later", self.max));
-        self.is_full().then(full)
-    }
+/// What a node is made of.
+pub struct Setup {
+    pub view: Arc<View>,
+    pub homes: Homes,
+    pub standing: Arc<Standing>,
+    pub push: PushHandle,
+    pub identity: ServerIdentity,
+    pub dir: Arc<DataDir>,
+    pub store: Arc<dyn Store>,
+    /// The same at all servers.
+    pub pins: Vec<Pin>,
 }
 
 /// See the module's header.
 pub struct Node {
+    server: NodeId,
     view: Arc<View>,
+    homes: Homes,
     standing: Arc<Standing>,
     next: u64,
     drain: Option<drain::Plan>,
+    offers: Option<Offers>,
     push: PushHandle,
     /// Whose device each attached one is: that of its newest key.
     clients: HashMap<NodeId, ClientId>,
+
+    dir: Arc<DataDir>,
+    store: Arc<dyn Store>,
+    cluster: ClusterId,
+    members: Members,
+    pins: Vec<Pin>,
+    /// What each server's last greeting has come to.
+    met: HashMap<NodeId, Meeting>,
+
+    topology: Topology,
+    address: Address,
+    load: Load,
+    own: Own,
+    directory: Directory,
+    neighbours: Neighbours,
+    /// Changes of our list that are not announced yet.
+    pending: Option<Delta>,
+    flushing: bool,
+    publishing: bool,
+    /// A neighbour has told all it knows.
+    exchanged: bool,
+    /// The highest epoch of sessions that was heard of.
+    epoch: u64,
+    /// When another life began because of a ghost.
+    reborn: Millis,
+    dialler: Option<Recipient<Learned>>,
+    learned: Vec<(NodeId, Address)>,
 }
 
 impl Node {
-    pub fn new(view: Arc<View>, standing: Arc<Standing>, push: PushHandle) -> Self {
-        Self { view, standing, next: 1, drain: None, push, clients: HashMap::new() }
+    /// The mesh of a server that has met no other in this life.
+    pub fn alone(identity: &ServerIdentity, pins: Vec<Pin>) -> Mesh {
+        let members = identity.members.current().cloned();
+        let placement = Placement::new(*identity.cluster.bytes(), members, pins);
+        // A server that has been forgotten, and knows no other, is home to what it has.
+        let placement = placement.unwrap_or_else(|| Placement::alone(*identity.cluster.bytes(), identity.node.clone()));
+        let incarnation = Incarnation(identity.incarnation);
+        Mesh::new(identity.node.clone(), incarnation, lone(identity).routes(), placement)
     }
 
-    fn tick(&mut self) {
+    pub fn new(setup: Setup) -> Self {
+        let Setup { view, homes, standing, push, identity, dir, store, pins } = setup;
+        let topology = lone(&identity);
+        let ServerIdentity { node: server, incarnation, cluster, members, epoch } = identity;
+        metrics::SERVERS.set(1);
+        metrics::MEMBERS.set(members.current().count() as i64);
+        Self {
+            own: Own::new(server.clone(), Incarnation(incarnation)),
+            directory: Directory::new(server.clone()),
+            server,
+            view,
+            homes,
+            standing,
+            next: 1,
+            drain: None,
+            offers: None,
+            push,
+            clients: HashMap::new(),
+            dir,
+            store,
+            cluster,
+            members,
+            pins,
+            met: HashMap::new(),
+            topology,
+            address: Address::default(),
+            load: Load::default(),
+            neighbours: Neighbours::default(),
+            pending: None,
+            flushing: false,
+            publishing: false,
+            exchanged: false,
+            epoch,
+            reborn: Millis(0),
+            dialler: None,
+            learned: Vec::new(),
+        }
+    }
+
+    fn tick(&mut self, ctx: &mut Context<Self>) {
         self.view.tidy();
+        self.expire(steady());
+        self.weigh();
+        self.announce_about(ctx);
+    }
+
+    /// What this server says of itself.
+    fn about(&self) -> About {
+        About {
+            address: self.address.clone(),
+            load: self.load,
+            standing: if self.standing.is_draining() {
+                topology::Standing::Draining
+            } else {
+                topology::Standing::Serving
+            },
+            epoch: self.epoch.max(self.view.sessions.epoch()),
+        }
+    }
+
+    /// Announces how full the server is when that is another matter than before: the busier, the less often.
+    fn weigh(&mut self) {
+        let (now, told) = (self.standing.connections(), self.load.connections);
+        let max_connections = self.standing.max();
+        if now.abs_diff(told) > told / 16 || max_connections != self.load.max_connections || now == 0 {
+            self.load = Load { connections: now, max_connections };
+        }
     }
 
     /// A device is one of its client's, and of nobody else's any more.
@@ -109,24 +202,56 @@ impl Node {
             self.view.devices.enlist(client, device);
         }
     }
+}
 
-    /// Members of the device's sessions with presence hear that it has come or gone.
-    fn tell_presence(&self, node: &NodeId, presence: Presence) {
-        for published in self.view.sessions.watching(node) {
-            let session = published.current();
-            if let Some(notice) = session.presence_notice(node, presence) {
-                self.view.announce(session.id(), &notice, &fresh_id());
-            }
-        }
-    }
+fn lone(identity: &ServerIdentity) -> Topology {
+    let about = About {
+        address: Address::default(),
+        load: Load::default(),
+        standing: topology::Standing::Serving,
+        epoch: identity.epoch,
+    };
+    Topology::new(identity.node.clone(), Incarnation(identity.incarnation), about)
 }
 
 impl Actor for Node {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.run_interval(TICK, |node, _| node.tick());
-        ctx.run_interval(ASK, |node, _| node.view.tick());
+        ctx.run_interval(TICK, Self::tick);
+        ctx.run_interval(ASK, |node, _| {
+            node.view.tick();
+            node.pump();
+        });
+    }
+}
+
+/// Says where this server can be reached, once it listens.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct Listening(pub Address);
+
+impl Handler<Listening> for Node {
+    type Result = ();
+
+    fn handle(&mut self, Listening(address): Listening, ctx: &mut Self::Context) {
+        self.address = address;
+        self.weigh();
+        self.announce_about(ctx);
+    }
+}
+
+/// Who dials the servers that this one learns of.
+#[derive(Debug, Message)]
+#[rtype(result = "()")]
+pub struct DialBy(pub Recipient<Learned>);
+
+impl Handler<DialBy> for Node {
+    type Result = ();
+
+    fn handle(&mut self, DialBy(dialler): DialBy, _: &mut Self::Context) {
+        self.dialler = Some(dialler);
+        self.teach_dialler();
     }
 }
 
@@ -136,6 +261,7 @@ impl Actor for Node {
 pub struct Attach {
     pub node: NodeId,
     pub client: Option<ClientId>,
+    /// The number is given here.
     pub options: Options,
 }
 
@@ -164,22 +290,22 @@ impl Handler<Attach> for Node {
         if let Some(refusal) = self.standing.refusal() {
             return Err(refusal);
         }
-        let device = self.view.devices.get_or_add(&attach.node);
-        let first = !device.is_attached();
+        let Attach { node: id, client, options } = attach;
+        // Of an edge that has just ended nobody has been told yet.
+        let was_present = self.own.get(&id).is_some() || self.view.is_present(&id);
+        let device = self.view.devices.get_or_add(&id);
         let connection = ConnectionId(self.next);
         self.next += 1;
-        self.standing.connections.fetch_add(1, Ordering::Relaxed);
-        metrics::CONNECTIONS.inc();
-        metrics::CONNECTIONS_TOTAL.inc();
-        self.view.attach(&device, connection, attach.options);
-        self.belongs_to(&device, attach.client.as_ref());
-        self.push.connected(attach.node.clone());
-        if first {
-            self.tell_presence(&attach.node, Presence::Online);
+        self.standing.came();
+        let number = self.number_for(&id);
+        self.view.attach(&device, connection, Options { number, ..options });
+        self.belongs_to(&device, client.as_ref());
+        self.list(Attachment { device: id.clone(), client, number }, ctx);
+        self.push.connected(id.clone());
+        if !was_present {
+            self.tell_presence(&id, Presence::Online);
         }
-        for published in self.view.sessions.watching(&attach.node) {
-            self.view.show_present(published.current().id(), &attach.node);
-        }
+        self.welcome(&id);
         let (view, node) = (self.view.clone(), ctx.address());
         Ok(Attached { connection, device, view, node })
     }
@@ -195,13 +321,25 @@ struct Detach {
 impl Handler<Detach> for Node {
     type Result = ();
 
-    fn handle(&mut self, detach: Detach, _: &mut Self::Context) {
-        self.standing.connections.fetch_sub(1, Ordering::Relaxed);
-        metrics::CONNECTIONS.dec();
-        if detach.device.is_attached() {
-            return;
+    fn handle(&mut self, Detach { device }: Detach, ctx: &mut Self::Context) {
+        self.standing.went();
+        let id = device.id();
+        // Another edge may have come since.
+        match device.number() {
+            Some(number) => {
+                let listed = self.own.get(id);
+                if let Some(listed) = listed.filter(|listed| listed.number != number) {
+                    self.list(Attachment { number, ..listed }, ctx);
+                }
+            }
+            None => {
+                let was_listed = self.own.get(id).is_some();
+                self.delist(id, ctx);
+                self.belongs_to(&device, None);
+                if was_listed && !self.view.is_present(id) {
+                    self.tell_presence(id, Presence::Offline);
+                }
+            }
         }
-        self.belongs_to(&detach.device, None);
-        self.tell_presence(detach.device.id(), Presence::Offline);
     }
 }

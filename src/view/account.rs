@@ -15,7 +15,9 @@ use crate::model::custody::{Acquaintance, Counts, Outcome, Tally, Verdict};
 use crate::model::frames::{Denial, Dispatch, Fate};
 use crate::model::ids::{EnvelopeId, NodeId, SessionId};
 use crate::model::outbox::Prompt;
-use crate::wire::notice::{About, Confirmation, ErrorNotice, Nobody, NodeUnknown, Notice, SessionUnauthorized, UserOffline};
+use crate::wire::notice::{
+    About, Confirmation, ErrorNotice, Nobody, NodeUnknown, Notice, SessionUnauthorized, UserOffline,
+};
 
 /// Most notices of absence for one envelope; the confirmation has the counts.
 const MAX_OFFLINE_NOTICES: u32 = 32;

@@ -82,6 +82,11 @@ impl Device {
         self.lock().lane.is_attached()
     }
 
+    /// The number of its newest edge's attachment here.
+    pub fn number(&self) -> Option<u64> {
+        self.lock().lane.number()
+    }
+
     /// Whether another server serves the device, as far as its lane has been told.
     pub(super) fn is_abroad(&self) -> bool {
         self.lock().lane.is_abroad()
@@ -180,7 +185,8 @@ impl View {
                     None => self.detach(device, connection),
                 }
             }
-            Effect::Forward { .. } | Effect::Wake(_) | Effect::Append(..) | Effect::Remove(_) | Effect::Read { .. } => {}
+            Effect::Forward { .. } | Effect::Wake(_) | Effect::Append(..) | Effect::Remove(_) | Effect::Read { .. } => {
+            }
         }
     }
 

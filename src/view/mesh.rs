@@ -12,6 +12,7 @@ mod incoming;
 mod outgoing;
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use arc_swap::ArcSwap;
@@ -20,6 +21,7 @@ use bytes::Bytes;
 use self::incoming::Origins;
 use self::outgoing::Streams;
 use super::LinkQueue;
+use super::Urgency;
 use crate::metrics;
 use crate::model::frames::{Carry, Dispatch, Fate, Hop, MAX_HOPS, Stop};
 use crate::model::ids::{Incarnation, NodeId};
@@ -27,7 +29,6 @@ use crate::model::lane::Delivery;
 use crate::model::placement::Placement;
 use crate::model::routes::Routes;
 use crate::model::topology::Standing;
-use super::Urgency;
 use crate::wire::link;
 
 /// Fates that wait for company before they are sent.
@@ -54,7 +55,8 @@ pub enum Acting {
 /// See the module's header.
 pub struct Mesh {
     own: NodeId,
-    incarnation: Incarnation,
+    /// Changes only where a ghost of this server had lived longer: [`Self::begin_anew`].
+    incarnation: AtomicU64,
     routes: ArcSwap<Routes>,
     placement: ArcSwap<Placement>,
     links: ArcSwap<HashMap<NodeId, Arc<LinkQueue>>>,
@@ -71,7 +73,7 @@ impl Mesh {
     pub fn new(own: NodeId, incarnation: Incarnation, routes: Routes, placement: Placement) -> Self {
         Self {
             own,
-            incarnation,
+            incarnation: AtomicU64::new(incarnation.0),
             routes: ArcSwap::from_pointee(routes),
             placement: ArcSwap::from_pointee(placement),
             links: ArcSwap::default(),
@@ -92,7 +94,16 @@ impl Mesh {
     }
 
     pub fn incarnation(&self) -> Incarnation {
-        self.incarnation
+        Incarnation(self.incarnation.load(Ordering::Acquire))
+    }
+
+    /// Begins another life without a start. Returns the servers to which something was ever sent: what was on its way to
+    /// them is lost, as with [`Self::publish`].
+    pub fn begin_anew(&self, incarnation: Incarnation) -> Vec<NodeId> {
+        self.incarnation.store(incarnation.0, Ordering::Release);
+        let servers = self.streams.servers();
+        servers.iter().for_each(|server| self.streams.reset(server));
+        servers
     }
 
     pub fn routes(&self) -> Arc<Routes> {
@@ -188,7 +199,9 @@ impl Mesh {
     /// When no way leads there, or too much is on its way; nothing is kept then.
     pub fn send(&self, server: &NodeId, dispatch: &Dispatch) -> Result<(), NoWay> {
         let (head, body) = link::head_of(dispatch);
-        self.send_to_all(vec![(server.clone(), head)], &body, weight(dispatch)).pop().map_or(Ok(()), |(_, why)| Err(why))
+        self.send_to_all(vec![(server.clone(), head)], &body, weight(dispatch))
+            .pop()
+            .map_or(Ok(()), |(_, why)| Err(why))
     }
 
     /// One body to several servers, each with a head of its own: every link carries the body once. Returns those that it
@@ -226,7 +239,7 @@ impl Mesh {
         }
         for (next, stops) in by_hop {
             let carry =
-                Carry { hops: 0, origin: self.own.clone(), incarnation: self.incarnation, stops, body: body.clone() };
+                Carry { hops: 0, origin: self.own.clone(), incarnation: self.incarnation(), stops, body: body.clone() };
             // What the link does not take is sent again.
             self.queue(&links, next, &Hop::Carry(carry), Urgency::Data);
         }
@@ -256,7 +269,7 @@ impl Mesh {
         let mut stream = stream.lock().unwrap_or_else(PoisonError::into_inner);
         stream.again(server, super::steady(), |stop, body| {
             let carry =
-                Carry { hops: 0, origin: self.own.clone(), incarnation: self.incarnation, stops: vec![stop], body };
+                Carry { hops: 0, origin: self.own.clone(), incarnation: self.incarnation(), stops: vec![stop], body };
             self.queue(&links, next, &Hop::Carry(carry), Urgency::Data)
         });
     }
@@ -355,7 +368,7 @@ impl Mesh {
     pub(super) fn acknowledged(&self, from: &NodeId, hop: Hop) {
         let Hop::Acked { hops, to, by, incarnation, generation, number } = hop else { return };
         if to == self.own {
-            if incarnation == self.incarnation {
+            if incarnation == self.incarnation() {
                 self.streams.acked(&by, generation, number, super::steady());
             }
             return;

@@ -143,6 +143,11 @@ impl SessionTable {
         }
     }
 
+    /// Whether `device` is a member of a session with presence.
+    pub fn is_watched(&self, device: &NodeId) -> bool {
+        self.watched.read().unwrap_or_else(PoisonError::into_inner).contains_key(device)
+    }
+
     /// The sessions with presence that `device` is a member of.
     pub fn watching(&self, device: &NodeId) -> Vec<Arc<Published>> {
         let watched = self.watched.read().unwrap_or_else(PoisonError::into_inner);

@@ -162,7 +162,9 @@ mod tests {
 
     #[test]
     fn only_a_whole_text_frame_has_a_header() {
-        for other in [&b""[..], &[0x81], &[0x81, 1], &[0x81, 0, 0], &[0x89, 0], &[0x81, 0x80], &[0x81, 127, 0, 0], &[1, 0]] {
+        for other in
+            [&b""[..], &[0x81], &[0x81, 1], &[0x81, 0, 0], &[0x89, 0], &[0x81, 0x80], &[0x81, 127, 0, 0], &[1, 0]]
+        {
             assert_eq!(header_of(other), None, "{other:?}");
         }
     }

@@ -206,7 +206,11 @@ fn world(seed: u64) {
                 let at = random(WAYS.len());
                 let (a, b) = WAYS[at];
                 cut[at] = !cut[at];
-                if cut[at] { net.cut(a, b) } else { net.link(a, b) }
+                if cut[at] {
+                    net.cut(a, b)
+                } else {
+                    net.link(a, b)
+                }
                 if random(2) == 0 {
                     net.publish();
                 }

@@ -92,7 +92,15 @@ impl Net {
         let disk = Arc::new(Disk::default());
         let ids: Vec<NodeId> = (0..count).map(|at| id(&format!("s{at}"))).collect();
         let servers = ids.iter().enumerate().map(|(at, own)| server(at, own, &ids, 1, &disk)).collect();
-        let mut net = Self { servers, disk, queues: BTreeMap::new(), edges: HashMap::new(), attached: HashMap::new(), next: 1, budget: None };
+        let mut net = Self {
+            servers,
+            disk,
+            queues: BTreeMap::new(),
+            edges: HashMap::new(),
+            attached: HashMap::new(),
+            next: 1,
+            budget: None,
+        };
         for (a, b) in links {
             net.link(*a, *b);
         }
@@ -123,9 +131,8 @@ impl Net {
         for (at, server) in self.servers.iter().enumerate() {
             let mut topology = Topology::new(server.id.clone(), Incarnation(server.incarnation), about());
             let links = self.queues.keys().filter(|(from, _)| *from == at);
-            topology.set_links(
-                links.map(|(_, to)| LinkState { peer: self.servers[*to].id.clone(), cost: 10 }).collect(),
-            );
+            topology
+                .set_links(links.map(|(_, to)| LinkState { peer: self.servers[*to].id.clone(), cost: 10 }).collect());
             everywhere.push(topology);
         }
         let records: Vec<_> = everywhere.iter().map(|topology| topology.own().clone()).collect();
@@ -265,9 +272,7 @@ impl Net {
         let edge = self.edges.get_mut(name).unwrap();
         let view = &self.servers[edge.server].view;
         let mut batch = VecDeque::new();
-        while view.take(&edge.device, edge.connection, 1 << 20, Waker::noop(), &mut batch)
-            == Taken::Frames
-        {
+        while view.take(&edge.device, edge.connection, 1 << 20, Waker::noop(), &mut batch) == Taken::Frames {
             for bytes in batch.drain(..) {
                 if let Some(counter) = ping(&bytes) {
                     view.on(&edge.device, |lane, now, out| lane.pong(edge.connection, counter, now, out));

@@ -9,7 +9,7 @@ use super::super::ids::{ClientId, Incarnation, NodeId};
 use super::super::routes::Routes;
 use super::super::topology::Topology;
 use super::partial::{Assembled, Partial};
-use super::{Change, Delta, Digest, Entry, Snapshot, snapshots};
+use super::{Attachment, Change, Delta, Digest, Entry, Snapshot, snapshots};
 
 /// What became of a delta.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -204,6 +204,16 @@ impl Directory {
     /// The servers whose lists are known.
     pub fn servers(&self) -> impl Iterator<Item = &NodeId> {
         self.slots.keys()
+    }
+
+    /// A device's entry in the list of a server.
+    pub fn at(&self, server: &NodeId, device: &NodeId) -> Option<Attachment> {
+        self.list(server)?.entries.get(device).map(|entry| entry.attachment(device))
+    }
+
+    /// How far the list of a server is known, and how many devices are in it.
+    pub fn known_of(&self, server: &NodeId) -> Option<(Digest, usize)> {
+        self.list(server).map(|list| (list.digest(), list.entries.len()))
     }
 
     /// The devices in the list of a server, in no order.

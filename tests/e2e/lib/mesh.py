@@ -54,11 +54,16 @@ class View:
         said = {(a, link["peer"]) for a, one in self.servers.items() for link in one.get("links", [])}
         return {frozenset(pair) for pair in said if pair[::-1] in said}
 
+    def attachments(self):
+        """How many devices are attached, at all servers together."""
+        return sum(one.get("attachments", one["connections"]) for one in self.servers.values())
+
     def attached(self):
         """Server -> what tells one state of its attachment list from another."""
         return {
             node: (one.get("incarnation"), one.get("attachment_number"), one.get("attachments", one["connections"]))
             for node, one in self.servers.items()
+            if node in self.reachable()
         }
 
 

@@ -1,0 +1,239 @@
+//! Which servers are members of the mesh: who meets whom, who joins whom, who is forgotten.
+//!
+//! Invariant: a list of members counts, here and for others, only when it is on disk. While that is on its way nothing
+//! else is dealt with.
+
+use std::sync::Arc;
+
+use actix::prelude::*;
+
+use super::Node;
+use crate::config::identity::{ClusterId, IdentityError};
+use crate::home;
+use crate::link::{Introduce, Introduction, LinkStop, Meet};
+use crate::metrics;
+use crate::model::codes::{Code, Refusal};
+use crate::model::frames::Hop;
+use crate::model::ids::NodeId;
+use crate::model::members::{self, Blank, Meeting, Members, Merged, Regard, Standpoint};
+use crate::model::placement::Placement;
+
+/// Forgets a server for ever: it is no home any more, and comes back only under another id. Answered when this is on
+/// disk here and has been told to the neighbours.
+#[derive(Debug, Message)]
+#[rtype(result = "Result<(), Refusal>")]
+pub struct Forget(pub NodeId);
+
+/// Cluster and members as they are to be.
+struct Membership {
+    cluster: ClusterId,
+    members: Members,
+}
+
+impl Handler<Introduce> for Node {
+    type Result = AtomicResponse<Self, Introduction>;
+
+    fn handle(&mut self, _: Introduce, _: &mut Self::Context) -> Self::Result {
+        let introduced = self.blank().into_actor(self).map(|blank, node, _| node.introduction(blank));
+        AtomicResponse::new(Box::pin(introduced))
+    }
+}
+
+impl Handler<Meet> for Node {
+    type Result = AtomicResponse<Self, Result<Introduction, Refusal>>;
+
+    fn handle(&mut self, Meet { theirs }: Meet, _: &mut Self::Context) -> Self::Result {
+        let met = self.blank().into_actor(self).then(move |blank, node, _| {
+            let decided = node.meet(&theirs, blank);
+            let before = (node.cluster, node.members.clone());
+            let dir = node.dir.clone();
+            async move {
+                let decided = decided?;
+                if (decided.cluster, &decided.members) != (before.0, &before.1) {
+                    let (cluster, members) = (decided.cluster, decided.members.clone());
+                    keep(move || dir.keep_members(cluster, &members)).await?;
+                }
+                Ok((decided, blank))
+            }
+            .into_actor(node)
+        });
+        AtomicResponse::new(Box::pin(met.map(|result: Result<_, Refusal>, node, ctx| {
+            let (decided, blank) = result?;
+            node.adopt(decided, None, ctx);
+            Ok(node.introduction(blank))
+        })))
+    }
+}
+
+impl Handler<Forget> for Node {
+    type Result = AtomicResponse<Self, Result<(), Refusal>>;
+
+    fn handle(&mut self, Forget(server): Forget, _: &mut Self::Context) -> Self::Result {
+        let mut members = self.members.clone();
+        let decided = match members.is_member(&server) {
+            _ if server == self.server => Err(Refusal::new(
+                Code::Conflict,
+                "this server does not forget itself: ask another one, and then stop this one",
+            )),
+            false if members.is_forgotten(&server) => Ok(()),
+            false => Err(Refusal::new(Code::NotFound, format!("{server} is no member of this mesh"))),
+            true => {
+                let _ = members.forget(&server);
+                Ok(())
+            }
+        };
+        let (dir, cluster) = (self.dir.clone(), self.cluster);
+        let kept = async move {
+            decided?;
+            let of_disk = members.clone();
+            keep(move || dir.keep_members(cluster, &of_disk)).await?;
+            Ok(Membership { cluster, members })
+        };
+        AtomicResponse::new(Box::pin(kept.into_actor(self).map(move |result: Result<_, Refusal>, node, ctx| {
+            node.adopt(result?, None, ctx);
+            log::warn!("server {server} is forgotten");
+            Ok(())
+        })))
+    }
+}
+
+impl Node {
+    fn blank(&self) -> impl Future<Output = Blank> + 'static {
+        let store = self.store.clone();
+        async move {
+            let blank = tokio::task::spawn_blocking(move || home::is_blank(&*store)).await;
+            // A store that cannot be read may hold anything.
+            if matches!(blank, Ok(Ok(true))) { Blank::Yes } else { Blank::No }
+        }
+    }
+
+    fn introduction(&self, blank: Blank) -> Introduction {
+        let own = self.topology.own();
+        Introduction {
+            node: self.server.clone(),
+            incarnation: own.incarnation,
+            address: own.about.address.clone(),
+            cluster: *self.cluster.bytes(),
+            members: self.members.clone(),
+            blank: blank == Blank::Yes,
+        }
+    }
+
+    /// What becomes of the two clusters; changes nothing yet.
+    fn meet(&mut self, theirs: &Introduction, blank: Blank) -> Result<Membership, Refusal> {
+        let regard = |members: &Members, of: &NodeId| {
+            if members.is_forgotten(of) { Regard::Forgotten } else { Regard::Welcome }
+        };
+        let own = Standpoint {
+            node: self.server.clone(),
+            cluster: *self.cluster.bytes(),
+            members: self.members.current().count(),
+            blank,
+            regard: regard(&self.members, &theirs.node),
+        };
+        let other = Standpoint {
+            node: theirs.node.clone(),
+            cluster: theirs.cluster,
+            members: theirs.members.current().count(),
+            blank: if theirs.blank { Blank::Yes } else { Blank::No },
+            regard: regard(&theirs.members, &self.server),
+        };
+        let meeting = members::meet(&own, &other);
+        self.met.insert(theirs.node.clone(), meeting);
+        match meeting {
+            Meeting::Same => {
+                let mut members = self.members.clone();
+                let _ = members.merge(&theirs.members);
+                let _ = members.admit(&theirs.node);
+                Ok(Membership { cluster: self.cluster, members })
+            }
+            Meeting::TheyJoin => {
+                let mut members = self.members.clone();
+                let _ = members.admit(&theirs.node);
+                Ok(Membership { cluster: self.cluster, members })
+            }
+            Meeting::WeJoin => {
+                log::info!("joins the mesh of {} ({} members)", theirs.node, other.members);
+                let mut members = theirs.members.clone();
+                let _ = members.admit(&theirs.node);
+                let _ = members.admit(&self.server);
+                Ok(Membership { cluster: theirs.cluster.into(), members })
+            }
+            Meeting::Refused if own.regard == Regard::Forgotten => Err(Refusal::new(
+                Code::Forbidden,
+                format!("server {} has been forgotten: give it a new data directory and id", theirs.node),
+            )),
+            Meeting::Refused if other.regard == Regard::Forgotten => Err(Refusal::new(
+                Code::Forbidden,
+                format!("server {} has been forgotten: give it a new data directory and id", self.server),
+            )),
+            Meeting::Refused if own.node == other.node => {
+                Err(Refusal::new(Code::Conflict, format!("both servers are called {}", own.node)))
+            }
+            Meeting::Refused => Err(Refusal::new(
+                Code::Conflict,
+                "each of the two servers has a mesh and records of its own: one of them must begin with an empty data \
+                 directory",
+            )),
+        }
+    }
+
+    pub(super) fn heard_members(&mut self, from: &NodeId, theirs: &Arc<Members>, ctx: &mut Context<Self>) {
+        let mut members = self.members.clone();
+        if members.merge(theirs) == Merged::Same {
+            return;
+        }
+        let (dir, cluster, from) = (self.dir.clone(), self.cluster, from.clone());
+        let kept = async move {
+            let of_disk = members.clone();
+            keep(move || dir.keep_members(cluster, &of_disk)).await.map(|()| Membership { cluster, members })
+        };
+        // Nothing else is dealt with before it is on disk.
+        ctx.wait(kept.into_actor(self).map(move |kept, node, ctx| match kept {
+            Ok(membership) => node.adopt(membership, Some(&from), ctx),
+            Err(refusal) => log::error!("the members that {from} tells of are not taken: {}", refusal.message),
+        }));
+    }
+
+    /// What is on disk counts from now on. `from`: who has told it, and need not be told.
+    fn adopt(&mut self, membership: Membership, from: Option<&NodeId>, ctx: &mut Context<Self>) {
+        let Membership { cluster, members } = membership;
+        if (cluster, &members) == (self.cluster, &self.members) {
+            return;
+        }
+        if cluster != self.cluster {
+            // Whoever was linked with us is of another cluster than this server now: they meet again.
+            self.neighbours.iter().for_each(|(_, neighbour)| neighbour.stop.do_send(LinkStop));
+        } else {
+            self.neighbours.flood(&Hop::Members(members.clone().into()), from);
+        }
+        if members.is_forgotten(&self.server) && !self.members.is_forgotten(&self.server) {
+            log::error!("this server, {}, has been forgotten by its mesh: it is home to nothing any more", self.server);
+        }
+        self.cluster = cluster;
+        self.members = members;
+        self.place_homes();
+        self.teach_dialler();
+        self.publish_soon(ctx);
+    }
+
+    /// Publishes who is home to what.
+    pub(super) fn place_homes(&self) {
+        let members: Vec<NodeId> = self.members.current().cloned().collect();
+        metrics::MEMBERS.set(members.len() as i64);
+        if let Some(placement) = Placement::new(*self.cluster.bytes(), members, self.pins.clone()) {
+            self.view.mesh.publish_placement(placement);
+        }
+    }
+}
+
+/// Has something on disk before it returns; what is wrong with the disk is in the log.
+async fn keep(write: impl FnOnce() -> Result<(), IdentityError> + Send + 'static) -> Result<(), Refusal> {
+    let result = tokio::task::spawn_blocking(write).await;
+    match result {
+        Ok(Ok(())) => return Ok(()),
+        Ok(Err(error)) => log::error!("the members of the mesh cannot be kept: {error}"),
+        Err(error) => log::error!("the members of the mesh cannot be kept: {error}"),
+    }
+    Err(Refusal::new(Code::Unavailable, "the members of the mesh cannot be kept on disk now"))
+}
