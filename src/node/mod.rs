@@ -117,12 +117,12 @@ impl Node {
         // A server that has been forgotten, and knows no other, is home to what it has.
         let placement = placement.unwrap_or_else(|| Placement::alone(*identity.cluster.bytes(), identity.node.clone()));
         let incarnation = Incarnation(identity.incarnation);
-        Mesh::new(identity.node.clone(), incarnation, lone(identity).routes(), placement)
+        Mesh::new(identity.node.clone(), incarnation, lone(identity, topology::Standing::Serving).routes(), placement)
     }
 
     pub fn new(setup: Setup) -> Self {
         let Setup { view, homes, standing, push, identity, dir, store, pins } = setup;
-        let topology = lone(&identity);
+        let topology = lone(&identity, view.mesh.standing());
         let ServerIdentity { node: server, incarnation, cluster, members, epoch } = identity;
         metrics::SERVERS.set(1);
         metrics::MEMBERS.set(members.current().count() as i64);
@@ -171,12 +171,16 @@ impl Node {
         About {
             address: self.address.clone(),
             load: self.load,
-            standing: if self.standing.is_draining() {
-                topology::Standing::Draining
-            } else {
-                topology::Standing::Serving
-            },
+            standing: self.stands(),
             epoch: self.epoch.max(self.view.sessions.epoch()),
+        }
+    }
+
+    /// Who goes away serves until then; who has come back says so itself, in the view.
+    fn stands(&self) -> topology::Standing {
+        match self.view.mesh.standing() {
+            topology::Standing::Serving if self.standing.is_draining() => topology::Standing::Draining,
+            standing => standing,
         }
     }
 
@@ -204,11 +208,11 @@ impl Node {
     }
 }
 
-fn lone(identity: &ServerIdentity) -> Topology {
+fn lone(identity: &ServerIdentity, standing: topology::Standing) -> Topology {
     let about = About {
         address: Address::default(),
         load: Load::default(),
-        standing: topology::Standing::Serving,
+        standing,
         epoch: identity.epoch,
     };
     Topology::new(identity.node.clone(), Incarnation(identity.incarnation), about)
@@ -219,9 +223,12 @@ impl Actor for Node {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.run_interval(TICK, Self::tick);
-        ctx.run_interval(ASK, |node, _| {
+        ctx.run_interval(ASK, |node, ctx| {
             node.view.tick();
             node.pump();
+            if node.topology.own().about.standing != node.stands() {
+                node.announce_about(ctx);
+            }
         });
     }
 }
