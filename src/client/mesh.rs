@@ -167,7 +167,8 @@ impl Mesh {
             let _ = writeln!(shown, "\nforgotten: {}", self.forgotten.join(", "));
         }
         if self.forgotten.contains(&self.node_id) {
-            let state = if self.keeps_records { "still keeps records: wait" } else { "keeps nothing: it may be stopped" };
+            let state =
+                if self.keeps_records { "still keeps records: wait" } else { "keeps nothing: it may be stopped" };
             let _ = writeln!(shown, "\n{} is forgotten, and {state}", self.node_id);
         }
         if let Some(path) = &self.path {

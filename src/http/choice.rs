@@ -127,12 +127,7 @@ pub(super) fn least_loaded(state: &State) -> Option<Chosen> {
     pick(state, open(state), &HashMap::new(), &Gathering::new())
 }
 
-fn pick(
-    state: &State,
-    open: Vec<Open>,
-    distances: &HashMap<NodeId, u64>,
-    members: &Gathering,
-) -> Option<Chosen> {
+fn pick(state: &State, open: Vec<Open>, distances: &HashMap<NodeId, u64>, members: &Gathering) -> Option<Chosen> {
     let far = if distances.is_empty() { 0 } else { u64::MAX };
     let candidates = open.iter().map(|open| Candidate {
         server: &open.chosen.server,

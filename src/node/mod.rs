@@ -119,12 +119,12 @@ impl Node {
         // A server that has been forgotten, and knows no other, is home to what it has.
         let placement = placement.unwrap_or_else(|| Placement::alone(*identity.cluster.bytes(), identity.node.clone()));
         let incarnation = Incarnation(identity.incarnation);
-        Mesh::new(identity.node.clone(), incarnation, lone(identity).routes(), placement)
+        Mesh::new(identity.node.clone(), incarnation, lone(identity, topology::Standing::Serving).routes(), placement)
     }
 
     pub fn new(setup: Setup) -> Self {
         let Setup { view, homes, standing, push, identity, dir, store, pins } = setup;
-        let topology = lone(&identity);
+        let topology = lone(&identity, view.mesh.standing());
         let ServerIdentity { node: server, incarnation, cluster, members, epoch } = identity;
         metrics::SERVERS.set(1);
         metrics::MEMBERS.set(members.current().count() as i64);
@@ -174,14 +174,14 @@ impl Node {
         About {
             address: self.address.clone(),
             load: self.load,
-            standing: if self.standing.is_draining() { topology::Standing::Draining } else { self.view.mesh.standing() },
+            standing: self.stands(),
             epoch: self.epoch.max(self.view.sessions.epoch()),
         }
     }
 
     /// The home has said that this server returns, or serves again: others are told.
     fn look_at_standing(&mut self, ctx: &mut Context<Self>) {
-        let (now, told) = (self.about().standing, self.topology.own().about.standing);
+        let (now, told) = (self.stands(), self.topology.own().about.standing);
         if now == told {
             return;
         }
@@ -193,6 +193,14 @@ impl Node {
         self.announce_about(ctx);
         // Who serves is published with the routes.
         self.publish(ctx);
+    }
+
+    /// Who goes away serves until then; who has come back says so itself, in the view.
+    fn stands(&self) -> topology::Standing {
+        match self.view.mesh.standing() {
+            topology::Standing::Serving if self.standing.is_draining() => topology::Standing::Draining,
+            standing => standing,
+        }
     }
 
     /// Announces how full the server is when that is another matter than before: the busier, the less often.
@@ -219,13 +227,8 @@ impl Node {
     }
 }
 
-fn lone(identity: &ServerIdentity) -> Topology {
-    let about = About {
-        address: Address::default(),
-        load: Load::default(),
-        standing: topology::Standing::Serving,
-        epoch: identity.epoch,
-    };
+fn lone(identity: &ServerIdentity, standing: topology::Standing) -> Topology {
+    let about = About { address: Address::default(), load: Load::default(), standing, epoch: identity.epoch };
     Topology::new(identity.node.clone(), Incarnation(identity.incarnation), about)
 }
 

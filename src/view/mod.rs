@@ -18,6 +18,7 @@ mod link_queue;
 mod mesh;
 mod places;
 mod posted;
+mod returning;
 mod send;
 mod sessions;
 
@@ -28,11 +29,12 @@ pub use crate::model::custody::Acquaintance;
 pub use account::{Account, Share, Ticket, Waiter, Whom};
 pub use device::{Device, EdgeStop, Taken};
 pub use devices::Devices;
-pub use handle::parcel;
 pub use gathering::Gathering;
+pub use handle::parcel;
 pub use link_queue::{LINK_QUEUE_LIMIT, LinkQueue, Urgency};
 pub use mesh::{Acting, Mesh, NoWay};
 pub use places::Places;
+pub use returning::{Kept, Returning};
 pub use send::{Message, Payer};
 pub use sessions::{Published, SessionTable};
 

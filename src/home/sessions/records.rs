@@ -9,6 +9,7 @@ use crate::home::keys;
 use crate::model::ids::{NodeId, SessionId};
 use crate::model::session::{Member, Record, Scribe, Session, Stored};
 use crate::store::{Order, Store, StoreError, Table, Write};
+use crate::view::Kept;
 use crate::view::View;
 
 /// Records that a failed change, or one that a crash has cut short, may have left on disk: put right by the next change of
@@ -62,6 +63,11 @@ pub(super) fn delete(session: &Session) -> Vec<Write> {
 /// # Errors
 /// When the store cannot be read.
 pub fn load(store: &dyn Store, view: &View) -> Result<Doubtful, StoreError> {
+    if view.mesh.placement().members().len() > 1 {
+        // Its deputies may have changed them: see `take`.
+        view.mesh.returning().begin(Kept::Sessions);
+        view.sessions.expect_more();
+    }
     let scribe = Scribe::new(view.mesh.own().clone(), view.mesh.incarnation());
     let mut members: HashMap<SessionId, Vec<Member>> = HashMap::new();
     let (from, to) = keys::all(b'm');

@@ -1,5 +1,8 @@
 //! Copies that come from other servers.
 //!
+//! A server that starts among others, or joins them, is *returning*: it serves nothing that its deputies may have changed
+//! meanwhile, until it has taken that back.
+//!
 //! Whenever another member comes within reach, and whenever the members change, this server asks it for all that it has of
 //! the sessions that are to be kept here, and merges that into its own. Until it has asked all, or [`ENOUGH_MS`] have
 //! passed, it does not say of a session that there is none: it may be on its way.
@@ -14,7 +17,7 @@ use super::peers::Peers;
 use super::words::{Request, Response};
 use crate::model::ids::{Incarnation, Millis, NodeId, SessionId};
 use crate::model::session::{Horizon, Scribe, Session};
-use crate::view::steady;
+use crate::view::{Kept, steady};
 
 /// How long what may be on its way is waited for, in milliseconds.
 const ENOUGH_MS: u64 = 3_000;
@@ -45,6 +48,11 @@ impl SessionHome {
         let (routes, placement) = (self.view.mesh.routes(), self.view.mesh.placement());
         let now = steady();
         if self.taking.members != placement.members() {
+            let was_alone = self.taking.members.len() <= 1;
+            if was_alone && placement.members().len() > 1 {
+                self.view.mesh.returning().begin(Kept::Sessions);
+            }
+            self.missed.retain(|server, _| placement.members().contains(server));
             self.taking.members = placement.members().to_vec();
             self.taking.since = now;
             self.taking.asked.clear();
@@ -66,6 +74,7 @@ impl SessionHome {
         let due: Vec<(NodeId, Incarnation)> = due.map(|(server, life)| (server.clone(), life)).collect();
         if others.iter().all(|server| taking.asked.contains_key(server)) || now.since(taking.since) >= ENOUGH_MS {
             self.view.sessions.all_here();
+            self.view.mesh.returning().end(Kept::Sessions);
         }
         for (server, life) in due {
             self.ask_for_all(server, life, ctx);

@@ -56,6 +56,10 @@ fn number() -> impl Strategy<Value = u64> {
     ]
 }
 
+fn session_id() -> impl Strategy<Value = SessionId> {
+    "[a-z]{1,9}".prop_map(|id| id.parse().unwrap())
+}
+
 fn seq() -> impl Strategy<Value = Seq> {
     number().prop_map(Seq)
 }
@@ -169,7 +173,7 @@ pub(super) fn hop() -> impl Strategy<Value = Hop> {
 }
 
 fn keep() -> impl Strategy<Value = Keep> {
-    let session = option::of("[a-z]{1,9}".prop_map(|id| id.parse::<SessionId>().unwrap()));
+    let session = option::of(session_id());
     let prompt = prop_oneof![Just(Prompt::Soon), Just(Prompt::Later)];
     (node(), envelope_id(), option::of(key()), any::<i64>(), number(), session, prompt).prop_map(
         |(sender, id, collapse, kind, timestamp, session, prompt)| Keep {
@@ -289,7 +293,7 @@ pub(super) fn dispatch() -> impl Strategy<Value = Dispatch> {
             Dispatch::Edges { number, device, wish }
         }),
         1 => (number(), number()).prop_map(|(number, edges)| Dispatch::EdgesAre { number, edges }),
-        1 => (number(), session()).prop_map(|(number, session)| Dispatch::Gathering { number, session }),
+        1 => (number(), session_id()).prop_map(|(number, session)| Dispatch::Gathering { number, session }),
         1 => (number(), vec((node(), number()), 0..4))
             .prop_map(|(number, servers)| Dispatch::GatheringIs { number, servers }),
         1 => (number(), bytes()).prop_map(|(number, question)| Dispatch::Ask { number, question: question.into() }),
