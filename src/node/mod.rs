@@ -85,6 +85,8 @@ pub struct Node {
     store: Arc<dyn Store>,
     cluster: ClusterId,
     members: Members,
+    /// Forgotten servers that live on, in the life in which they were forgotten: they may still ship what they have.
+    leaving: HashMap<NodeId, Incarnation>,
     pins: Vec<Pin>,
     /// What each server's last greeting has come to.
     met: HashMap<NodeId, Meeting>,
@@ -117,12 +119,12 @@ impl Node {
         // A server that has been forgotten, and knows no other, is home to what it has.
         let placement = placement.unwrap_or_else(|| Placement::alone(*identity.cluster.bytes(), identity.node.clone()));
         let incarnation = Incarnation(identity.incarnation);
-        Mesh::new(identity.node.clone(), incarnation, lone(identity).routes(), placement)
+        Mesh::new(identity.node.clone(), incarnation, lone(identity, topology::Standing::Serving).routes(), placement)
     }
 
     pub fn new(setup: Setup) -> Self {
         let Setup { view, homes, standing, push, identity, dir, store, pins } = setup;
-        let topology = lone(&identity);
+        let topology = lone(&identity, view.mesh.standing());
         let ServerIdentity { node: server, incarnation, cluster, members, epoch } = identity;
         metrics::SERVERS.set(1);
         metrics::MEMBERS.set(members.current().count() as i64);
@@ -142,6 +144,7 @@ impl Node {
             store,
             cluster,
             members,
+            leaving: HashMap::new(),
             pins,
             met: HashMap::new(),
             topology,
@@ -171,12 +174,32 @@ impl Node {
         About {
             address: self.address.clone(),
             load: self.load,
-            standing: if self.standing.is_draining() {
-                topology::Standing::Draining
-            } else {
-                topology::Standing::Serving
-            },
+            standing: self.stands(),
             epoch: self.epoch.max(self.view.sessions.epoch()),
+        }
+    }
+
+    /// The home has said that this server returns, or serves again: others are told.
+    fn look_at_standing(&mut self, ctx: &mut Context<Self>) {
+        let (now, told) = (self.stands(), self.topology.own().about.standing);
+        if now == told {
+            return;
+        }
+        log::info!("this server is {now:?} now");
+        if told == topology::Standing::Returning {
+            // Its deputies have acted for it.
+            self.begin_epoch(ctx);
+        }
+        self.announce_about(ctx);
+        // Who serves is published with the routes.
+        self.publish(ctx);
+    }
+
+    /// Who goes away serves until then; who has come back says so itself, in the view.
+    fn stands(&self) -> topology::Standing {
+        match self.view.mesh.standing() {
+            topology::Standing::Serving if self.standing.is_draining() => topology::Standing::Draining,
+            standing => standing,
         }
     }
 
@@ -204,13 +227,8 @@ impl Node {
     }
 }
 
-fn lone(identity: &ServerIdentity) -> Topology {
-    let about = About {
-        address: Address::default(),
-        load: Load::default(),
-        standing: topology::Standing::Serving,
-        epoch: identity.epoch,
-    };
+fn lone(identity: &ServerIdentity, standing: topology::Standing) -> Topology {
+    let about = About { address: Address::default(), load: Load::default(), standing, epoch: identity.epoch };
     Topology::new(identity.node.clone(), Incarnation(identity.incarnation), about)
 }
 
@@ -219,9 +237,10 @@ impl Actor for Node {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         ctx.run_interval(TICK, Self::tick);
-        ctx.run_interval(ASK, |node, _| {
+        ctx.run_interval(ASK, |node, ctx| {
             node.view.tick();
             node.pump();
+            node.look_at_standing(ctx);
         });
     }
 }
