@@ -124,12 +124,10 @@ impl Parts {
         store: Arc<dyn Store>,
     ) -> Result<Self, AppError> {
         let desk = Home::open(store.clone());
-        let (own, home) = (desk.home(), desk.homes());
+        let home = desk.homes();
         let mesh = Node::alone(identity, Vec::new());
         let view = Arc::new(View::new(mesh, Box::new(home.clone()), config.limits.outbox_max_bytes, identity.epoch));
-        for session in sessions::load_all(&*store)? {
-            view.sessions.publish(session);
-        }
+        let doubtful = sessions::load(&*store, &view)?;
         let push = start_push(config, &home, store.clone())?;
         let (of_node, of_wakes) = (push.clone(), push.clone());
         let waker: Waker = Arc::new(move |notification| of_wakes.notify(notification));
@@ -153,9 +151,11 @@ impl Parts {
             pins: Vec::new(),
         });
         let node = Node::start_in_arbiter(&Arbiter::new().handle(), move |_| node);
-        let of_home = (own, view.clone());
-        let sessions =
-            SessionHome::start_in_arbiter(&Arbiter::new().handle(), move |_| SessionHome::new(of_home.0, of_home.1));
+        let of_home = (home.clone(), view.clone());
+        let sessions = SessionHome::start_in_arbiter(&Arbiter::new().handle(), move |_| {
+            SessionHome::new(&of_home.0, of_home.1, doubtful)
+        });
+        SessionHome::open(sessions.clone(), &home);
         let server = identity.node.clone();
         let limits = config.limits;
         let site = Arc::new(Site { server, view, home: home.clone(), sessions, node, standing, limits });

@@ -52,6 +52,8 @@ enum Command {
     Key(KeyArgs),
     /// Talk to devices and sessions from a terminal
     Connect(client::connect::Args),
+    /// Look at a mesh: its servers and links, who is attached where, and which way messages take
+    Mesh(client::mesh::Args),
     /// Measure a server: messages per second, latency, processor time, memory
     Bench(Box<bench::Args>),
 }
@@ -157,6 +159,10 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> Result<(), CliError> {
         Command::Serve(args) => serve(&args),
         Command::Key(args) => key(&args),
         Command::Connect(args) => Ok(block_on(client::connect::run(args))??),
+        Command::Mesh(args) => {
+            let shown = block_on(client::mesh::run(args))??;
+            Ok(io::stdout().write_all(shown.as_bytes())?)
+        }
         Command::Bench(args) => Ok(block_on(bench::run(*args))??),
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod connect;
 pub mod key;
+pub mod mesh;
 pub mod offer;
 
 mod api;
@@ -46,6 +47,8 @@ pub enum ClientError {
     Closed { code: u16, reason: String },
     #[error("{0} of your messages were not confirmed: they may or may not have arrived")]
     Unconfirmed(usize),
+    #[error("no way leads from {from} to {to}")]
+    NoWay { from: String, to: String },
     #[error("the terminal cannot be read or written: {0}")]
     Terminal(#[from] std::io::Error),
 }
@@ -67,6 +70,7 @@ impl ClientError {
             | Self::BadAnswer { .. }
             | Self::Downgrade { .. }
             | Self::Unconfirmed(_)
+            | Self::NoWay { .. }
             | Self::Terminal(_) => false,
         }
     }

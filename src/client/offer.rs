@@ -113,12 +113,38 @@ impl Door {
         key: &str,
         body: Option<&serde_json::Value>,
     ) -> Result<Vec<u8>, ClientError> {
-        let mut url = self.base.clone();
-        url.path_segments_mut().expect("base_url lets only http and https through").pop_if_empty().extend(path);
-        let mut request = self.http.request(method, url).bearer_auth(key);
+        let mut request = self.http.request(method, self.url(path)).bearer_auth(key);
         if let Some(body) = body {
             request = request.json(body);
         }
+        self.answer(request).await
+    }
+
+    /// As [`Self::call`], with parameters in the query.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub async fn ask(
+        &self,
+        method: reqwest::Method,
+        path: &[&str],
+        query: &[(&str, String)],
+        key: &str,
+    ) -> Result<Vec<u8>, ClientError> {
+        let mut url = self.url(path);
+        if !query.is_empty() {
+            url.query_pairs_mut().extend_pairs(query);
+        }
+        self.answer(self.http.request(method, url).bearer_auth(key)).await
+    }
+
+    fn url(&self, path: &[&str]) -> Url {
+        let mut url = self.base.clone();
+        url.path_segments_mut().expect("base_url lets only http and https through").pop_if_empty().extend(path);
+        url
+    }
+
+    async fn answer(&self, request: reqwest::RequestBuilder) -> Result<Vec<u8>, ClientError> {
         let unreachable =
             |e: reqwest::Error| ClientError::Unreachable { url: self.base.to_string(), reason: innermost(&e) };
         let mut response = request.send().await.map_err(unreachable)?;

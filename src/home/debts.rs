@@ -1,7 +1,7 @@
 //! What other servers are owed, handed over in the background; and the return of this server after it was away.
 //!
 //! Part of the postman's round. For each server one batch is under way at a time; what could not be handed over is tried again
-//! after a pause. A server that has come back asks all it can reach to hand back what they have changed in its stead, and
+//! after a pause. A server that has come back asks all others to hand back what they have changed in its stead, and
 //! serves small records when they have, or after [`RETURN_MS`].
 
 use std::collections::HashMap;
@@ -17,7 +17,7 @@ use super::remote::Reply;
 use super::{Homes, keys};
 use crate::model::ids::{Millis, NodeId};
 use crate::store::{Journal, Order, Table, Unavailable, Write};
-use crate::view::steady;
+use crate::view::{Kept, View, steady};
 
 /// Copies in one batch.
 const BATCH: usize = 200;
@@ -35,12 +35,8 @@ struct Debt {
     replies: Vec<Reply>,
 }
 
-/// Called when this server serves again.
-type Returned = Box<dyn FnOnce() + Send>;
-
 struct Return {
     since: Millis,
-    done: Returned,
     /// Who has been asked, and whether it has answered.
     asked: HashMap<NodeId, bool>,
 }
@@ -107,11 +103,10 @@ impl Debts {
 }
 
 impl Homes {
-    /// This server has come back to a mesh of several: it serves no small records (the caller has said so of it) before
-    /// `done` is called, on a thread of the home.
-    pub fn return_home(&self, done: Box<dyn FnOnce() + Send>) {
-        let back = Return { since: steady(), done, asked: HashMap::new() };
-        self.debts().returning(|returning| *returning = Some(back));
+    /// This server has come back to a mesh of several: it serves no small records before it has what it is owed.
+    pub(super) fn return_home(&self, view: &View) {
+        view.mesh.returning().begin(Kept::Records);
+        self.debts().returning(|returning| *returning = Some(Return { since: steady(), asked: HashMap::new() }));
         self.bell().ring(&[]);
     }
 }
@@ -176,36 +171,41 @@ impl Postman {
 
     /// Asks those who can be reached to hand back, and ends the return when they have.
     pub(super) fn return_home(&self) {
-        let own = self.view.mesh.own();
-        let routes = self.view.mesh.routes();
+        let (own, routes, placement) = (self.view.mesh.own(), self.view.mesh.routes(), self.view.mesh.placement());
+        let others = || placement.members().iter().filter(|server| *server != own);
         let mut ask = Vec::new();
-        let done = self.homes.debts().returning(|returning| {
-            let back = returning.as_mut()?;
-            for server in routes.servers().iter().filter(|server| *server != own) {
+        self.homes.debts().returning(|returning| {
+            let Some(back) = returning else { return };
+            for server in others().filter(|server| routes.is_reachable(server)) {
                 if !back.asked.contains_key(server) {
                     back.asked.insert(server.clone(), false);
                     ask.push(server.clone());
                 }
             }
-            let all = !back.asked.is_empty() && back.asked.values().all(|answered| *answered);
+            let all = others().all(|server| back.asked.get(server) == Some(&true));
             let late = steady().since(back.since) > RETURN_MS;
-            if all || late { returning.take().map(|back| back.done) } else { None }
+            if all || late {
+                *returning = None;
+                self.view.mesh.returning().end(Kept::Records);
+            }
         });
         for server in ask {
             let homes = self.homes.clone();
             let to = server.clone();
-            let then = move |_| {
-                homes.debts().returning(|returning| {
-                    if let Some(back) = returning {
+            let then = move |result: Result<_, Unavailable>| {
+                homes.debts().returning(|returning| match (returning, result) {
+                    (Some(back), Ok(_)) => {
                         back.asked.insert(server, true);
                     }
+                    // It is asked again.
+                    (Some(back), Err(Unavailable)) => {
+                        back.asked.remove(&server);
+                    }
+                    (None, _) => {}
                 });
                 homes.bell().ring(&[]);
             };
             self.homes.remote().ask_then(&to, &Question::HandBack, Box::new(then));
-        }
-        if let Some(done) = done {
-            done();
         }
     }
 }

@@ -77,6 +77,9 @@ impl Homes {
     pub(super) fn begin(&self, view: Arc<View>) {
         let of_remote = view.clone();
         self.0.remote.begin(Box::new(move |server, dispatch| of_remote.mesh.send(server, dispatch)));
+        if view.mesh.placement().members().len() > 1 {
+            self.return_home(&view);
+        }
         // There is one view; a second one is a fault in the wiring, and the first stays.
         let _ = self.0.view.set(view);
     }

@@ -454,12 +454,9 @@ fn a_deputy_serves_while_the_home_is_away_and_hands_back() {
     block_on(world.a.homes.change_tokens(id(&device), token("t2"))).unwrap();
     assert_eq!((providers(&world.a, &device), providers(&world.b, &device)), (2, 1));
     let world = world.restart_b();
-    let returned = Arc::new(AtomicBool::new(false));
-    let done = returned.clone();
-    world.b.view.mesh.set_standing(Standing::Returning);
-    world.b.homes.return_home(Box::new(move || done.store(true, Ordering::Release)));
+    assert!(!world.b.view.mesh.returning().is_over());
     world.link();
-    until("it has returned", || returned.load(Ordering::Acquire));
+    until("it has returned", || world.b.view.mesh.returning().is_over());
     assert_eq!(providers(&world.b, &device), 2, "before it serves it has what was changed");
     until("nothing is owed", || owed(&world.a, "b") == 0);
 }
@@ -467,10 +464,8 @@ fn a_deputy_serves_while_the_home_is_away_and_hands_back() {
 #[test]
 fn a_server_that_nobody_reaches_serves_after_a_while() {
     let world = World::new();
-    let returned = Arc::new(AtomicBool::new(false));
-    let done = returned.clone();
-    world.b.homes.return_home(Box::new(move || done.store(true, Ordering::Release)));
-    until("it has returned", || returned.load(Ordering::Acquire));
+    assert!(!world.b.view.mesh.returning().is_over());
+    until("it has returned", || world.b.view.mesh.returning().is_over());
 }
 
 #[test]

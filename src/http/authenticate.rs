@@ -96,6 +96,14 @@ fn address(state: &State, request: &HttpRequest) -> IpAddr {
     client_address(peer, &headers, &state.config.trust_proxies)
 }
 
+/// Whether a proxy that is trusted says that it was reached over TLS.
+pub(super) fn came_by_tls(state: &State, request: &HttpRequest) -> bool {
+    let peer = request.peer_addr().map(|peer| peer.ip().to_canonical());
+    let is_trusted = peer.is_some_and(|peer| state.config.trust_proxies.iter().any(|cidr| cidr.contains(peer)));
+    let proto = request.headers().get("x-forwarded-proto").and_then(|proto| proto.to_str().ok());
+    is_trusted && proto.is_some_and(|proto| proto.eq_ignore_ascii_case("https"))
+}
+
 impl From<Role> for session::Role {
     fn from(role: Role) -> Self {
         match role {

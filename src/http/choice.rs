@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use super::error::Rejection;
 use super::state::State;
@@ -9,11 +10,17 @@ use crate::model::choice::{Candidate, choose as best};
 use crate::model::ids::{Incarnation, NodeId, SessionId};
 use crate::model::topology::{Address, Load, Standing};
 use crate::node::Distances;
+use crate::view::Gathering;
+
+/// How long somebody who asks where to connect waits for a hint about a session.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Whether a client reaches no port but 80.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Port80 {
     Needed,
+    /// It came to the proxy there over TLS, and goes on so.
+    Tls,
     Other,
 }
 
@@ -96,7 +103,7 @@ fn open(state: &State) -> Vec<Open> {
 /// The server to offer; `None` while none takes connections.
 pub(super) async fn choose(state: &State, wish: &Wish) -> Result<Option<Chosen>, Rejection> {
     let mut open = open(state);
-    if wish.port_80 == Port80::Needed && open.iter().any(|open| open.chosen.address.proxy_80_port.is_some()) {
+    if wish.port_80 != Port80::Other && open.iter().any(|open| open.chosen.address.proxy_80_port.is_some()) {
         open.retain(|open| open.chosen.address.proxy_80_port.is_some());
     }
     let mut distances = HashMap::new();
@@ -108,21 +115,19 @@ pub(super) async fn choose(state: &State, wish: &Wish) -> Result<Option<Chosen>,
             distances = state.site.node.send(Distances { region: region.clone() }).await?;
         }
     }
-    let members = wish.session.as_ref().map(|session| members(state, session)).unwrap_or_default();
+    let members = match &wish.session {
+        Some(session) => members(state, session).await,
+        None => Gathering::new(),
+    };
     Ok(pick(state, open, &distances, &members))
 }
 
 /// As [`choose`], for somebody who wishes nothing.
 pub(super) fn least_loaded(state: &State) -> Option<Chosen> {
-    pick(state, open(state), &HashMap::new(), &HashMap::new())
+    pick(state, open(state), &HashMap::new(), &Gathering::new())
 }
 
-fn pick(
-    state: &State,
-    open: Vec<Open>,
-    distances: &HashMap<NodeId, u64>,
-    members: &HashMap<NodeId, usize>,
-) -> Option<Chosen> {
+fn pick(state: &State, open: Vec<Open>, distances: &HashMap<NodeId, u64>, members: &Gathering) -> Option<Chosen> {
     let far = if distances.is_empty() { 0 } else { u64::MAX };
     let candidates = open.iter().map(|open| Candidate {
         server: &open.chosen.server,
@@ -136,17 +141,13 @@ fn pick(
     Some(open.chosen)
 }
 
-/// How many members of a session have their newest edge at each server, as far as this one knows the session.
-fn members(state: &State, session: &SessionId) -> HashMap<NodeId, usize> {
+/// Where the members of a session are: whoever acts for it knows best.
+async fn members(state: &State, session: &SessionId) -> Gathering {
     let view = &state.site.view;
-    let mut members = HashMap::new();
-    let Some(session) = view.sessions.get(session) else { return members };
-    for member in session.current().members() {
-        let here = || view.devices.get(member.node().as_str()).is_some_and(|device| device.is_attached());
-        let elsewhere = view.place_of(member.node()).map(|place| place.server);
-        if let Some(server) = elsewhere.or_else(|| here().then(|| state.site.server.clone())) {
-            *members.entry(server).or_default() += 1;
-        }
+    let Some(answer) = view.ask_gathering(session) else { return view.gathering(session) };
+    match tokio::time::timeout(PATIENCE, answer).await {
+        Ok(Ok(servers)) => servers.into_iter().collect(),
+        // It is a hint.
+        _ => view.gathering(session),
     }
-    members
 }

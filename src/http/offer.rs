@@ -4,7 +4,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::authenticate::{Demand, failed, find, verify};
+use super::authenticate::{Demand, came_by_tls, failed, find, verify};
 use super::choice::{self, Chosen, Port80, Wish};
 use super::params::Params;
 use super::{Answer, Shared, State, farewell};
@@ -79,7 +79,11 @@ pub(super) async fn through(
     let wish = Wish {
         session: params.id("session_id")?,
         region: params.get("region").map(str::to_owned),
-        port_80: if params.flag("need_80_port") { Port80::Needed } else { Port80::Other },
+        port_80: match params.flag("need_80_port") {
+            true if came_by_tls(state, request) => Port80::Tls,
+            true => Port80::Needed,
+            false => Port80::Other,
+        },
     };
     let Some(chosen) = choice::choose(state, &wish).await? else {
         let nobody = || Refusal::new(Code::Unavailable, "no server takes connections now; try again later");
@@ -121,10 +125,12 @@ fn offer<'a>(door: Door, state: &State, device: &NodeId, chosen: &'a Chosen, por
         format!("{}:{}", address.host, address.port)
     };
     let scheme = if address.scheme == Scheme::Tls { "wss" } else { "ws" };
-    let ws_url = match address.proxy_80_port.as_ref().filter(|_| port_80 == Port80::Needed) {
+    let ws_url = match (&address.proxy_80_port, port_80) {
         // Port 80 is that of plain HTTP.
-        Some(proxy) => format!("ws://{proxy}{}", door.path()),
-        None => format!("{scheme}://{authority}{}", door.path()),
+        (Some(proxy), Port80::Needed) => format!("ws://{proxy}{}", door.path()),
+        // A page that was loaded over TLS opens no socket without.
+        (Some(proxy), Port80::Tls) => format!("wss://{proxy}{}", door.path()),
+        _ => format!("{scheme}://{authority}{}", door.path()),
     };
     let bearer = Bearer { server, incarnation: *incarnation };
     // Judged by the clock of the server that is offered.

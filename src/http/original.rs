@@ -206,8 +206,9 @@ impl<'a> Record<'a> {
 
 async fn get_session_info(state: Shared, request: HttpRequest, payload: Payload) -> Answer {
     let asked = Asked::read(&state, &request, payload, Demand::Key, body::SMALL).await?;
-    let session = sessions::look(&state, &asked.session()?)?;
-    Ok(HttpResponse::Ok().json(Record::of(session.info(&requester(&asked.identity))?)))
+    let by = requester(&asked.identity);
+    let session = sessions::look(&state, &by, &asked.session()?).await?;
+    Ok(HttpResponse::Ok().json(Record::of(session.info(&by)?)))
 }
 
 async fn push_message(state: Shared, request: HttpRequest, payload: Payload) -> Answer {

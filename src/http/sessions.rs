@@ -16,6 +16,7 @@ use crate::home::sessions::{Ask, Done, Operation};
 use crate::model::codes::{Code, Refusal};
 use crate::model::ids::{Millis, NodeId, SessionId};
 use crate::model::session::{Draft, Info, Join, Mask, Naming, Pair, Requester, Session, SessionType, window};
+use crate::view::Acting;
 
 /// What is wished for a new session; all of it may be absent.
 #[derive(Default, Deserialize)]
@@ -87,37 +88,41 @@ pub(super) async fn ask(state: &State, by: Requester, operation: Operation) -> R
     Ok(state.site.sessions.send(Ask { by, operation }).await??)
 }
 
-/// The session as it is published.
-pub(super) fn look(state: &State, id: &SessionId) -> Result<Arc<Session>, Rejection> {
-    let published = state.site.view.sessions.get(id).map(|published| published.current());
-    published.ok_or_else(|| Refusal::new(Code::NotFound, format!("there is no session {id}")).into())
+/// The session as it is published by who acts for it; what of it `by` may see is for the caller to ask.
+pub(super) async fn look(state: &State, by: &Requester, id: &SessionId) -> Result<Arc<Session>, Rejection> {
+    let missing = || Refusal::new(Code::NotFound, format!("there is no session {id}"));
+    if state.site.view.serves(id) == Acting::Here {
+        let published = state.site.view.sessions.get(id).map(|published| published.current());
+        return published.ok_or_else(|| missing().into());
+    }
+    let done = ask(state, by.clone(), Operation::Look(id.clone())).await?;
+    done.session.ok_or_else(|| missing().into())
 }
 
 pub(super) async fn found(state: &State, by: Requester, wish: Wish) -> Result<Arc<Session>, Rejection> {
     let app = by.node.clone();
-    let Done { session, .. } = ask(state, by, Operation::Create(wish.draft()?)).await?;
-    let founder = session.shown(&app).unwrap_or(&app);
-    log::info!("session {} of {founder} with {} members", session.id(), session.len());
-    Ok(session)
+    let Done { id, shown, members, session, .. } = ask(state, by.clone(), Operation::Create(wish.draft()?)).await?;
+    log::info!("session {id} of {} with {members} members", shown.as_ref().unwrap_or(&app));
+    match session {
+        Some(session) => Ok(session),
+        None => look(state, &by, &id).await,
+    }
 }
 
 /// Who has joined, as far as the requester may know it.
 pub(super) async fn admit(state: &State, by: Requester, id: &SessionId, join: Join) -> Result<Option<Pair>, Rejection> {
-    let node = join.node.clone().unwrap_or_else(|| by.node.clone());
-    let Done { session, answer } = ask(state, by, Operation::Join(id.clone(), join)).await?;
-    if let Some(shown) = session.shown(&node) {
-        log::info!("session {id}: {shown} has joined, {} members", session.len());
+    let Done { answer, shown, members, .. } = ask(state, by, Operation::Join(id.clone(), join)).await?;
+    if let Some(shown) = shown {
+        log::info!("session {id}: {shown} has joined, {members} members");
     }
     Ok(answer)
 }
 
 pub(super) async fn part(state: &State, by: Requester, id: &SessionId, whom: Option<NodeId>) -> Result<(), Rejection> {
-    let before = look(state, id)?;
-    let node = whom.clone().unwrap_or_else(|| by.node.clone());
-    let Done { session, .. } = ask(state, by, Operation::Leave(id.clone(), whom)).await?;
-    // `whom` is a shown id already, unless an app gave the real one.
-    let shown = before.shown(&node).unwrap_or(&node);
-    log::info!("session {id}: {shown} has left, {} members", session.len());
+    let Done { shown, members, .. } = ask(state, by, Operation::Leave(id.clone(), whom)).await?;
+    if let Some(shown) = shown {
+        log::info!("session {id}: {shown} has left, {members} members");
+    }
     Ok(())
 }
 
@@ -128,16 +133,14 @@ pub(super) async fn unmask(
     id: &SessionId,
     whom: Option<NodeId>,
 ) -> Result<(), Rejection> {
-    let before = look(state, id)?;
     let by = match whom {
         None => by,
         Some(node) if node == by.node => by,
         Some(node) if by.role != crate::model::session::Role::Device => Requester { node, ..by },
         Some(_) => return Err(Refusal::new(Code::Forbidden, "only an app reveals others").into()),
     };
-    let mask = before.member(&by.node).and_then(|member| member.anonymous()).cloned();
-    ask(state, by, Operation::Reveal(id.clone())).await?;
-    if let Some(mask) = mask {
+    let Done { shown, .. } = ask(state, by, Operation::Reveal(id.clone())).await?;
+    if let Some(mask) = shown {
         log::info!("session {id}: {mask} has revealed itself");
     }
     Ok(())
@@ -191,7 +194,7 @@ pub(super) async fn create(state: Shared, request: HttpRequest, payload: web::Pa
 /// `GET /v1/sessions/{id}`.
 pub(super) async fn info(state: Shared, request: HttpRequest) -> Answer {
     let by = requester(&authenticate(&state, &request, Demand::Key).await?);
-    let session = look(&state, &id_in_path(&request)?)?;
+    let session = look(&state, &by, &id_in_path(&request)?).await?;
     Ok(HttpResponse::Ok().json(Record::of(session.info(&by)?)))
 }
 
@@ -258,10 +261,9 @@ struct Present<'a> {
 /// `GET /v1/sessions/{id}/presence`, of sessions without presence too: who may see the members may ask.
 pub(super) async fn presence(state: Shared, request: HttpRequest) -> Answer {
     let by = requester(&authenticate(&state, &request, Demand::Key).await?);
-    let session = look(&state, &id_in_path(&request)?)?;
+    let session = look(&state, &by, &id_in_path(&request)?).await?;
     session.info(&by)?;
-    let devices = &state.site.view.devices;
-    let online = |node: &NodeId| devices.get(node.as_str()).is_some_and(|device| device.is_attached());
+    let online = |node: &NodeId| state.site.view.is_present(node);
     let members: Vec<Present<'_>> = session
         .members()
         .map(|member| Present { node_id: member.shown().id(), online: online(member.node()) })

@@ -154,7 +154,7 @@ mod tests {
     #[test]
     fn round_trips_are_smoothed_and_the_quickest_tells_the_time() {
         let mut pulse = Pulse::new(at(0));
-        let mut ping = |pulse: &mut Pulse, ms| match pulse.beat(at(ms)) {
+        let ping = |pulse: &mut Pulse, ms| match pulse.beat(at(ms)) {
             Beat::Ping { counter } => counter,
             other => panic!("{other:?}"),
         };

@@ -13,7 +13,7 @@ pub struct Candidate<'a> {
     /// way leads.
     pub distance: u64,
     /// Members of the session that was named which are attached there.
-    pub members: usize,
+    pub members: u64,
 }
 
 /// The nearest; among these that with most of the session; among these the least loaded; the lowest id of the rest.

@@ -3,7 +3,7 @@
 //! Owns the mapping of an error word to its HTTP status and to the WebSocket close code, if it closes at all.
 //! `docs/protocol.md` prints these tables for the public; a test there keeps both equal.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The `type` of an envelope or a frame. Applications own 1-99 and 200 and up.
 pub mod kind {
@@ -31,7 +31,7 @@ pub mod kind {
 }
 
 /// The fixed words of ERROR frames and of HTTP error bodies.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Code {
     BadRequest,
@@ -173,7 +173,7 @@ impl Close {
 }
 
 /// A refusal for a person: a fixed word for programs and a sentence that says what went wrong and what to do.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{}: {message}", code.word())]
 pub struct Refusal {
     pub code: Code,

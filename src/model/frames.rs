@@ -11,7 +11,7 @@ use super::codes::Refusal;
 use super::custody::{Acquaintance, Counts, Outcome};
 use super::decide::Sender;
 use super::envelope::Encoded;
-use super::ids::{ClientId, EnvelopeId, Incarnation, Millis, NodeId, Seq};
+use super::ids::{ClientId, EnvelopeId, Incarnation, Millis, NodeId, Seq, SessionId};
 use super::lane::{End, Why};
 use super::members::Members;
 use super::outbox::{Class, Keep};
@@ -122,6 +122,14 @@ pub enum Errand {
     Acknowledge(Key),
 }
 
+/// What is done with the edges of a device at a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EdgeWish {
+    Count,
+    /// They are closed as disconnected by an app or an admin.
+    Close,
+}
+
 /// From one server to another, in order, and once while both live and can reach each other.
 #[derive(Debug, Clone)]
 pub enum Dispatch {
@@ -207,6 +215,27 @@ pub enum Dispatch {
     Notify {
         device: NodeId,
         frame: Bytes,
+    },
+    /// Answered by [`Dispatch::EdgesAre`].
+    Edges {
+        number: u64,
+        device: NodeId,
+        wish: EdgeWish,
+    },
+    /// How many edges there are, or were closed.
+    EdgesAre {
+        number: u64,
+        edges: u64,
+    },
+    /// To who acts for the session: where are its members? Answered by [`Dispatch::GatheringIs`].
+    Gathering {
+        number: u64,
+        session: SessionId,
+    },
+    /// How many have their newest edge at each server.
+    GatheringIs {
+        number: u64,
+        servers: Vec<(NodeId, u64)>,
     },
     /// A question of one service to the same service of another server, in its own words. Answered by
     /// [`Dispatch::Reply`].

@@ -14,12 +14,13 @@ use crate::link::{Introduce, Introduction, LinkStop, Meet};
 use crate::metrics;
 use crate::model::codes::{Code, Refusal};
 use crate::model::frames::Hop;
-use crate::model::ids::NodeId;
+use crate::model::ids::{Incarnation, NodeId};
 use crate::model::members::{self, Blank, Meeting, Members, Merged, Regard, Standpoint};
 use crate::model::placement::Placement;
 
-/// Forgets a server for ever: it is no home any more, and comes back only under another id. Answered when this is on
-/// disk here and has been told to the neighbours.
+/// Forgets a server for ever: it is no home any more, and comes back only under another id. While it lives it keeps its
+/// links, and may make new ones, so that it can ship what it has. Answered when this is on disk here and has been told to
+/// the neighbours.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<(), Refusal>")]
 pub struct Forget(pub NodeId);
@@ -98,7 +99,7 @@ impl Handler<Forget> for Node {
 }
 
 impl Node {
-    fn blank(&self) -> impl Future<Output = Blank> + 'static {
+    pub(super) fn blank(&self) -> impl Future<Output = Blank> + 'static {
         let store = self.store.clone();
         async move {
             let blank = tokio::task::spawn_blocking(move || home::is_blank(&*store)).await;
@@ -121,22 +122,24 @@ impl Node {
 
     /// What becomes of the two clusters; changes nothing yet.
     fn meet(&mut self, theirs: &Introduction, blank: Blank) -> Result<Membership, Refusal> {
-        let regard = |members: &Members, of: &NodeId| {
-            if members.is_forgotten(of) { Regard::Forgotten } else { Regard::Welcome }
+        let regard = |members: &Members, of: &NodeId, life: Incarnation| {
+            let is_out = members.is_forgotten(of) && self.leaving.get(of) != Some(&life);
+            if is_out { Regard::Forgotten } else { Regard::Welcome }
         };
+        let life = self.topology.own().incarnation;
         let own = Standpoint {
             node: self.server.clone(),
             cluster: *self.cluster.bytes(),
             members: self.members.current().count(),
             blank,
-            regard: regard(&self.members, &theirs.node),
+            regard: regard(&self.members, &theirs.node, theirs.incarnation),
         };
         let other = Standpoint {
             node: theirs.node.clone(),
             cluster: theirs.cluster,
             members: theirs.members.current().count(),
             blank: if theirs.blank { Blank::Yes } else { Blank::No },
-            regard: regard(&theirs.members, &self.server),
+            regard: regard(&theirs.members, &self.server, life),
         };
         let meeting = members::meet(&own, &other);
         self.met.insert(theirs.node.clone(), meeting);
@@ -209,6 +212,11 @@ impl Node {
         }
         if members.is_forgotten(&self.server) && !self.members.is_forgotten(&self.server) {
             log::error!("this server, {}, has been forgotten by its mesh: it is home to nothing any more", self.server);
+        }
+        for server in members.forgotten().filter(|server| !self.members.is_forgotten(server)) {
+            if let Some(record) = self.topology.get(server) {
+                self.leaving.insert(server.clone(), record.incarnation);
+            }
         }
         self.cluster = cluster;
         self.members = members;

@@ -85,6 +85,8 @@ pub struct Node {
     store: Arc<dyn Store>,
     cluster: ClusterId,
     members: Members,
+    /// Forgotten servers that live on, in the life in which they were forgotten: they may still ship what they have.
+    leaving: HashMap<NodeId, Incarnation>,
     pins: Vec<Pin>,
     /// What each server's last greeting has come to.
     met: HashMap<NodeId, Meeting>,
@@ -105,8 +107,6 @@ pub struct Node {
     epoch: u64,
     /// When another life began because of a ghost.
     reborn: Millis,
-    /// Others may have changed what this server keeps, and have not told it yet.
-    returning: bool,
     dialler: Option<Recipient<Learned>>,
     learned: Vec<(NodeId, Address)>,
 }
@@ -119,12 +119,12 @@ impl Node {
         // A server that has been forgotten, and knows no other, is home to what it has.
         let placement = placement.unwrap_or_else(|| Placement::alone(*identity.cluster.bytes(), identity.node.clone()));
         let incarnation = Incarnation(identity.incarnation);
-        Mesh::new(identity.node.clone(), incarnation, lone(identity).routes(), placement)
+        Mesh::new(identity.node.clone(), incarnation, lone(identity, topology::Standing::Serving).routes(), placement)
     }
 
     pub fn new(setup: Setup) -> Self {
         let Setup { view, homes, standing, push, identity, dir, store, pins } = setup;
-        let topology = lone(&identity);
+        let topology = lone(&identity, view.mesh.standing());
         let ServerIdentity { node: server, incarnation, cluster, members, epoch } = identity;
         metrics::SERVERS.set(1);
         metrics::MEMBERS.set(members.current().count() as i64);
@@ -144,6 +144,7 @@ impl Node {
             store,
             cluster,
             members,
+            leaving: HashMap::new(),
             pins,
             met: HashMap::new(),
             topology,
@@ -156,7 +157,6 @@ impl Node {
             exchanged: false,
             epoch,
             reborn: Millis(0),
-            returning: false,
             dialler: None,
             learned: Vec::new(),
         }
@@ -174,27 +174,33 @@ impl Node {
         About {
             address: self.address.clone(),
             load: self.load,
-            standing: if self.standing.is_draining() {
-                topology::Standing::Draining
-            } else if self.returning {
-                topology::Standing::Returning
-            } else {
-                topology::Standing::Serving
-            },
+            standing: self.stands(),
             epoch: self.epoch.max(self.view.sessions.epoch()),
         }
     }
 
-    /// A server that has been one of several serves small records when it knows what others have changed in its stead.
-    fn come_back(&mut self, ctx: &mut Context<Self>) {
-        if self.members.current().count() < 2 {
+    /// The home has said that this server returns, or serves again: others are told.
+    fn look_at_standing(&mut self, ctx: &mut Context<Self>) {
+        let (now, told) = (self.stands(), self.topology.own().about.standing);
+        if now == told {
             return;
         }
-        self.returning = true;
-        self.view.mesh.set_standing(topology::Standing::Returning);
+        log::info!("this server is {now:?} now");
+        if told == topology::Standing::Returning {
+            // Its deputies have acted for it.
+            self.begin_epoch(ctx);
+        }
         self.announce_about(ctx);
-        let to = ctx.address();
-        self.homes.return_home(Box::new(move || to.do_send(Returned)));
+        // Who serves is published with the routes.
+        self.publish(ctx);
+    }
+
+    /// Who goes away serves until then; who has come back says so itself, in the view.
+    fn stands(&self) -> topology::Standing {
+        match self.view.mesh.standing() {
+            topology::Standing::Serving if self.standing.is_draining() => topology::Standing::Draining,
+            standing => standing,
+        }
     }
 
     /// Announces how full the server is when that is another matter than before: the busier, the less often.
@@ -221,13 +227,8 @@ impl Node {
     }
 }
 
-fn lone(identity: &ServerIdentity) -> Topology {
-    let about = About {
-        address: Address::default(),
-        load: Load::default(),
-        standing: topology::Standing::Serving,
-        epoch: identity.epoch,
-    };
+fn lone(identity: &ServerIdentity, standing: topology::Standing) -> Topology {
+    let about = About { address: Address::default(), load: Load::default(), standing, epoch: identity.epoch };
     Topology::new(identity.node.clone(), Incarnation(identity.incarnation), about)
 }
 
@@ -236,27 +237,12 @@ impl Actor for Node {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         self.homes.members_changed(&self.members);
-        self.come_back(ctx);
         ctx.run_interval(TICK, Self::tick);
-        ctx.run_interval(ASK, |node, _| {
+        ctx.run_interval(ASK, |node, ctx| {
             node.view.tick();
             node.pump();
+            node.look_at_standing(ctx);
         });
-    }
-}
-
-/// What others have changed in this server's stead is here.
-#[derive(Debug, Message)]
-#[rtype(result = "()")]
-struct Returned;
-
-impl Handler<Returned> for Node {
-    type Result = ();
-
-    fn handle(&mut self, _: Returned, ctx: &mut Self::Context) {
-        self.returning = false;
-        self.view.mesh.set_standing(topology::Standing::Serving);
-        self.announce_about(ctx);
     }
 }
 

@@ -4,6 +4,7 @@ use actix::prelude::*;
 
 use super::Node;
 use crate::model::ids::{Incarnation, NodeId};
+use crate::model::members::Blank;
 use crate::model::topology::{About, Record, Step};
 
 /// Asks what this server knows of the mesh.
@@ -23,6 +24,8 @@ pub struct Surveyed {
     pub forgotten: Vec<NodeId>,
     /// With both ends; `None` where no way leads, or none was asked for.
     pub path: Option<Vec<Step>>,
+    /// Whether this server keeps nothing that anybody would miss: where it is forgotten, it may be stopped then.
+    pub blank: Blank,
 }
 
 /// One server that is known, or that is a member.
@@ -64,9 +67,10 @@ pub struct LinkSeen {
 }
 
 impl Handler<Survey> for Node {
-    type Result = MessageResult<Survey>;
+    type Result = ResponseFuture<Surveyed>;
 
     fn handle(&mut self, survey: Survey, _: &mut Self::Context) -> Self::Result {
+        let blank = self.blank();
         let path = survey.path.as_ref().and_then(|(from, to)| self.topology.path(from, to, &survey.without));
         let known = self.topology.records().map(|record| self.seen(record));
         let departed = self.members.current().filter(|member| self.topology.get(member).is_none());
@@ -78,12 +82,14 @@ impl Handler<Survey> for Node {
             attachments: 0,
             attachment_number: 0,
         });
-        MessageResult(Surveyed {
+        let surveyed = Surveyed {
             servers: known.chain(departed).collect(),
             members: self.members.current().cloned().collect(),
             forgotten: self.members.forgotten().cloned().collect(),
             path,
-        })
+            blank: Blank::No,
+        };
+        Box::pin(async move { Surveyed { blank: blank.await, ..surveyed } })
     }
 }
 

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use bytestring::ByteString;
 
-use super::{Message, Parcel, Receiver, Ticket, View, Whom, now};
+use super::{Acting, Message, Parcel, Receiver, Ticket, View, Whom, now};
 use crate::model::codes::Refusal;
 use crate::model::decide::{Decision, Sender, decide};
 use crate::model::frames::{Carried, Denial, Dispatch, Fate, Hop, Recipient};
@@ -71,6 +71,10 @@ impl View {
             Dispatch::Verdict { number, counts } => self.verdict(number, counts),
             Dispatch::Refused { number, why } => self.refused(number, why),
             Dispatch::Notify { device, frame } => self.notify_here(&device, frame),
+            Dispatch::Edges { number, device, wish } => self.tell_edges(from, number, &device, wish),
+            Dispatch::EdgesAre { number, edges } => self.edges.answered(from, number, edges),
+            Dispatch::Gathering { number, session } => self.tell_gathering(from, number, &session),
+            Dispatch::GatheringIs { number, servers } => self.gatherings.answered(from, number, servers),
             for_the_home => self.inboxes.dispatched(from, for_the_home),
         }
         self.give_back();
@@ -117,6 +121,9 @@ impl View {
             }
         };
         let session = envelope.session().cloned();
+        if let Some(session) = session.as_ref().filter(|session| self.serves(session) != Acting::Here) {
+            return self.pass_on(session.clone(), sender.clone(), id, text.clone(), ticket);
+        }
         let reference = envelope.reference.clone();
         match decide(sender, &envelope, &super::sessions::Here(&self.sessions)) {
             Decision::Send { route, from, src_id, src_client_id } => {

@@ -13,7 +13,7 @@ mod outgoing;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
@@ -22,6 +22,7 @@ use self::incoming::Origins;
 use self::outgoing::Streams;
 use super::LinkQueue;
 use super::Urgency;
+use super::returning::Returning;
 use crate::metrics;
 use crate::model::frames::{Carry, Dispatch, Fate, Hop, MAX_HOPS, Stop};
 use crate::model::ids::{Incarnation, NodeId};
@@ -65,7 +66,7 @@ pub struct Mesh {
     /// By server: fates that are not sent yet.
     fates: Mutex<HashMap<NodeId, Vec<(u64, Fate)>>>,
     /// What this server says of itself.
-    standing: RwLock<Standing>,
+    returning: Returning,
 }
 
 impl Mesh {
@@ -80,7 +81,7 @@ impl Mesh {
             streams: Streams::default(),
             origins: Origins::default(),
             fates: Mutex::default(),
-            standing: RwLock::new(Standing::Serving),
+            returning: Returning::default(),
         }
     }
 
@@ -122,9 +123,14 @@ impl Mesh {
         self.placement.store(Arc::new(placement));
     }
 
-    /// What this server says of itself, for its own judgement of who serves.
-    pub fn set_standing(&self, standing: Standing) {
-        *self.standing.write().unwrap_or_else(PoisonError::into_inner) = standing;
+    /// What this server says of itself, to be told to the others.
+    pub fn standing(&self) -> Standing {
+        if self.returning.is_over() { Standing::Serving } else { Standing::Returning }
+    }
+
+    /// What others may have changed in this server's stead; the node tells them soon after a change of it.
+    pub fn returning(&self) -> &Returning {
+        &self.returning
     }
 
     /// The home of an inbox: it alone has it, reachable or not.
@@ -146,7 +152,7 @@ impl Mesh {
         let routes = self.routes.load();
         let serves = |server: &NodeId| {
             if *server == self.own {
-                return *self.standing.read().unwrap_or_else(PoisonError::into_inner) != Standing::Returning;
+                return self.returning.is_over();
             }
             routes.is_reachable(server)
                 && routes.about(server).is_some_and(|about| about.standing != Standing::Returning)
@@ -432,6 +438,8 @@ fn weight(dispatch: &Dispatch) -> Weight {
         | Dispatch::ToSession { .. }
         | Dispatch::Read { .. }
         | Dispatch::Notify { .. }
+        | Dispatch::Edges { .. }
+        | Dispatch::Gathering { .. }
         | Dispatch::Ask { .. } => Weight::Work,
         Dispatch::Fates(_)
         | Dispatch::Away { .. }
@@ -442,6 +450,8 @@ fn weight(dispatch: &Dispatch) -> Weight {
         | Dispatch::Stored { .. }
         | Dispatch::Verdict { .. }
         | Dispatch::Refused { .. }
+        | Dispatch::EdgesAre { .. }
+        | Dispatch::GatheringIs { .. }
         | Dispatch::Reply { .. } => Weight::Answer,
     }
 }

@@ -10,12 +10,15 @@
 mod account;
 mod device;
 mod devices;
+mod edges;
 mod forward;
+mod gathering;
 mod handle;
 mod link_queue;
 mod mesh;
 mod places;
 mod posted;
+mod returning;
 mod send;
 mod sessions;
 
@@ -26,10 +29,12 @@ pub use crate::model::custody::Acquaintance;
 pub use account::{Account, Share, Ticket, Waiter, Whom};
 pub use device::{Device, EdgeStop, Taken};
 pub use devices::Devices;
+pub use gathering::Gathering;
 pub use handle::parcel;
 pub use link_queue::{LINK_QUEUE_LIMIT, LinkQueue, Urgency};
 pub use mesh::{Acting, Mesh, NoWay};
 pub use places::Places;
+pub use returning::{Kept, Returning};
 pub use send::{Message, Payer};
 pub use sessions::{Published, SessionTable};
 
@@ -77,6 +82,8 @@ pub struct View {
     pub places: Places,
     pub sessions: SessionTable,
     pub mesh: Mesh,
+    edges: edges::Asked<u64>,
+    gatherings: edges::Asked<Vec<(NodeId, u64)>>,
     handles: forward::Handles,
     post: posted::Post,
     /// What could not be sent to other servers: to be given back to its lanes.
@@ -92,6 +99,8 @@ impl View {
     pub fn new(mesh: Mesh, inboxes: Box<dyn Inboxes>, outbox_limit: usize, epoch: u64) -> Self {
         Self {
             mesh,
+            edges: edges::Asked::default(),
+            gatherings: edges::Asked::default(),
             places: Places::default(),
             handles: forward::Handles::default(),
             post: posted::Post::default(),

@@ -30,6 +30,14 @@ enum What {
 }
 
 impl What {
+    /// Who sees to it now.
+    fn acting(&self, view: &View) -> Acting {
+        match self {
+            Self::Session { session, .. } => view.serves(session),
+            Self::Client { client, .. } => view.mesh.acting(client.as_str()),
+        }
+    }
+
     /// Whose home sees to it.
     fn subject(&self) -> &str {
         match self {
@@ -123,7 +131,7 @@ impl View {
         match ticket {
             Some(ticket) => {
                 ticket.expect(1);
-                self.post(what, &ticket);
+                self.post(what, &ticket, None);
                 self.release(&ticket);
             }
             None => {
@@ -135,14 +143,34 @@ impl View {
         }
     }
 
+    /// What was sent here for a session that another server serves by now, or that is still on its way here. One share of
+    /// `ticket`.
+    pub(super) fn pass_on(
+        &self,
+        session: SessionId,
+        sender: Sender,
+        id: EnvelopeId,
+        text: Bytes,
+        ticket: Option<&Ticket>,
+    ) {
+        // What nobody waits for would go round while servers disagree.
+        let Some(ticket) = ticket else { return crate::metrics::FAST.dropped.inc() };
+        let from = match ticket.whom() {
+            Whom::Server { server, .. } => Some(server.clone()),
+            Whom::Sender(_) | Whom::Held(_) => None,
+        };
+        self.post(What::Session { session, sender, id, text }, ticket, from.as_ref());
+    }
+
     /// To the home of `client`, for its devices that are nowhere: one share of the account.
     pub(super) fn to_home_of_client(&self, client: ClientId, except: Vec<NodeId>, item: &Parcel) {
         let Some(ticket) = &item.ticket else { return };
         debug_assert!(item.class == Class::Reliable);
-        self.post(What::Client { client, except, envelope: item.carried(steady()) }, ticket);
+        self.post(What::Client { client, except, envelope: item.carried(steady()) }, ticket, None);
     }
 
-    fn post(&self, what: What, ticket: &Ticket) {
+    /// `from` is the server that has sent it here, if one has.
+    fn post(&self, what: What, ticket: &Ticket, from: Option<&NodeId>) {
         let number = self.post.next.fetch_add(1, Ordering::Relaxed) + 1;
         let since = steady();
         let bytes = what.bytes();
@@ -156,7 +184,7 @@ impl View {
                 open.posted.values().any(|posted| posted.to.is_none() && posted.what.subject() == what.subject());
             let mut posted = Posted { ticket: ticket.clone(), what, to: None, since };
             if !waits {
-                self.send_posted(number, &mut posted);
+                self.send_posted(number, &mut posted, from);
             }
             open.posted.insert(number, posted);
             true
@@ -167,8 +195,10 @@ impl View {
     }
 
     /// To whoever serves now, if somebody does. Under the lock of what is open, so that nothing overtakes.
-    fn send_posted(&self, number: u64, posted: &mut Posted) {
-        posted.to = match self.mesh.acting(posted.what.subject()) {
+    fn send_posted(&self, number: u64, posted: &mut Posted, from: Option<&NodeId>) {
+        posted.to = match posted.what.acting(self) {
+            // It would come back at once.
+            Acting::There(server) if Some(&server) == from => None,
             Acting::There(server) => {
                 let sent = self.mesh.send(&server, &posted.what.dispatch(number));
                 sent.is_ok().then_some(server)
@@ -226,11 +256,11 @@ impl View {
                 if blocked.contains_key(posted.what.subject()) {
                     continue;
                 }
-                if self.mesh.acting(posted.what.subject()) == Acting::Here {
+                if posted.what.acting(self) == Acting::Here {
                     gone.push((*number, true));
                     continue;
                 }
-                self.send_posted(*number, posted);
+                self.send_posted(*number, posted, None);
                 if posted.to.is_none() {
                     blocked.insert(posted.what.subject().to_owned(), ());
                 }

@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use arc_swap::ArcSwap;
@@ -42,6 +42,8 @@ pub struct SessionTable {
     hasher: RandomState,
     /// Of devices that are members of sessions with presence: which ones.
     watched: RwLock<HashMap<NodeId, HashSet<SessionId>>>,
+    /// Whether sessions that this server is to have may still be on their way here.
+    lacking: AtomicBool,
     /// Raised when this server begins to number what another one has numbered before.
     epoch: AtomicU64,
 }
@@ -52,6 +54,7 @@ impl SessionTable {
             shards: std::iter::repeat_with(RwLock::default).take(SHARDS).collect(),
             hasher: RandomState::new(),
             watched: RwLock::default(),
+            lacking: AtomicBool::new(false),
             epoch: AtomicU64::new(epoch),
         }
     }
@@ -74,6 +77,41 @@ impl SessionTable {
         self.shard(id).read().unwrap_or_else(PoisonError::into_inner).get(id).cloned()
     }
 
+    /// Whether all sessions that this server is to have are here, as far as could be found out: of another one it can be said
+    /// that there is none.
+    pub fn is_whole(&self) -> bool {
+        !self.lacking.load(Ordering::Acquire)
+    }
+
+    /// Other servers may have sessions that this one is to have.
+    pub fn expect_more(&self) {
+        self.lacking.store(true, Ordering::Release);
+    }
+
+    /// They have been asked.
+    pub fn all_here(&self) {
+        self.lacking.store(false, Ordering::Release);
+    }
+
+    pub fn all(&self) -> Vec<Arc<Published>> {
+        let shards = self.shards.iter();
+        let of = |shard: &RwLock<HashMap<SessionId, Arc<Published>>>| {
+            shard.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect::<Vec<_>>()
+        };
+        shards.flat_map(of).collect()
+    }
+
+    /// A session that is others' now.
+    pub fn withdraw(&self, id: &SessionId) {
+        let gone = self.shard(id).write().unwrap_or_else(PoisonError::into_inner).remove(id);
+        let Some(gone) = gone else { return };
+        crate::metrics::SESSIONS.dec();
+        let mut watched = self.watched.write().unwrap_or_else(PoisonError::into_inner);
+        for member in gone.current().members() {
+            unwatch(&mut watched, member.node(), id);
+        }
+    }
+
     /// Publishes a new value of a session.
     pub fn publish(&self, session: Session) {
         let before = self.get(session.id());
@@ -94,13 +132,8 @@ impl SessionTable {
     fn watch(&self, session: &Session, before: Option<&Session>) {
         let mut watched = self.watched.write().unwrap_or_else(PoisonError::into_inner);
         for member in before.into_iter().flat_map(Session::members) {
-            if session.member(member.node()).is_none()
-                && let Some(ids) = watched.get_mut(member.node())
-            {
-                ids.remove(session.id());
-                if ids.is_empty() {
-                    watched.remove(member.node());
-                }
+            if session.member(member.node()).is_none() {
+                unwatch(&mut watched, member.node(), session.id());
             }
         }
         for member in session.members() {
@@ -123,6 +156,25 @@ impl SessionTable {
     }
 }
 
+fn unwatch(watched: &mut HashMap<NodeId, HashSet<SessionId>>, device: &NodeId, session: &SessionId) {
+    if let Some(ids) = watched.get_mut(device) {
+        ids.remove(session);
+        if ids.is_empty() {
+            watched.remove(device);
+        }
+    }
+}
+
+impl View {
+    /// Who serves a session now. Nobody, for a while, where that is this server and the session may be on its way here.
+    pub fn serves(&self, id: &SessionId) -> Acting {
+        match self.mesh.acting(id.as_str()) {
+            Acting::Here if !self.sessions.is_whole() && self.sessions.get(id).is_none() => Acting::Nobody,
+            acting => acting,
+        }
+    }
+}
+
 /// The sessions of this server, as its own home sees them.
 pub(super) struct Here<'a>(pub(super) &'a SessionTable);
 
@@ -135,7 +187,7 @@ impl Sessions for Here<'_> {
 /// The sessions as an edge of this server sees them: many have their home elsewhere.
 impl Sessions for View {
     fn session(&self, id: &SessionId) -> Known {
-        match self.mesh.acting(id.as_str()) {
+        match self.serves(id) {
             Acting::Here => Here(&self.sessions).session(id),
             Acting::There(_) | Acting::Nobody => Known::Elsewhere,
         }

@@ -9,11 +9,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from lib.device import Device, unique  # noqa: E402
 from lib.raw import RawDevice  # noqa: E402
-from lib.server import Server  # noqa: E402
-from lib.spread import Spread, wanted  # noqa: E402
-
-# One server, or with SPARKMESH_MESH a mesh that looks like one.
-Served = Spread if wanted() else Server
+from lib.spread import served, wanted  # noqa: E402
 
 
 def pytest_collection_modifyitems(items):
@@ -25,7 +21,7 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(scope="session")
 def shared(tmp_path_factory):
     """A server with default settings for all tests that need nothing special; each uses ids of its own."""
-    server = Served(tmp_path_factory.mktemp("shared")).start()
+    server = served(tmp_path_factory.mktemp("shared")).start()
     yield server
     server.kill()
 
@@ -42,7 +38,7 @@ def make_server(tmp_path):
     made = []
 
     def make(*flags, start=True, **options):
-        server = Served(tmp_path / f"server{len(made)}", *flags, **options)
+        server = served(tmp_path / f"server{len(made)}", *flags, **options)
         made.append(server)
         return server.start() if start else server
 

@@ -9,7 +9,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 from lib.device import USER_OFFLINE, Device, socket_url, unique
-from lib.server import run, stranger
+from lib.server import run, stranger, until
 
 row = pytest.mark.row
 
@@ -28,6 +28,7 @@ def one_frame(url, **options):
 
 
 @row("A1")
+@pytest.mark.one_server("the identity of one")
 def test_a_server_keeps_its_id_over_a_crash(make_server):
     server = make_server()
     before = server.node_id
@@ -52,11 +53,14 @@ def test_what_is_known_of_a_device(server, device):
 @row("A3")
 def test_what_is_known_of_a_server(server, device):
     device()
-    mesh = server.ok("GET", "/v1/mesh", key=server.admin())
-    (me,) = mesh["servers"]
-    assert me["node_id"] == server.node_id
-    assert (me["addr"], me["port"], me["draining"]) == ("127.0.0.1", server.port, False)
-    assert 1 <= me["connections"] <= me["max_connections"]
+
+    def one_is_connected():
+        servers = {one["node_id"]: one for one in server.ok("GET", "/v1/mesh", key=server.admin())["servers"]}
+        return sum(one["connections"] for one in servers.values()) >= 1 and servers
+
+    me = until(one_is_connected)[server.node_id]
+    assert (me["addr"], me["port"], me["draining"]) == (server.host, server.port, False)
+    assert me["connections"] <= me["max_connections"]
 
 
 @row("A5")
@@ -195,7 +199,8 @@ def test_a_foreign_origin_opens_no_socket(server):
     with pytest.raises(InvalidStatus) as refused:
         connect(url, origin="https://evil.example", proxy=None)
     assert refused.value.response.status_code == 403
-    with connect(socket_url(server, "alice"), origin=server.url, proxy=None):
+    url = socket_url(server, "alice")
+    with connect(url, origin="http://" + url.split("/")[2], proxy=None):
         pass
 
 
@@ -216,15 +221,17 @@ def test_the_offer(server):
         "pending",
         "start_after_ms",
     }
-    assert (offer["node_id"], offer["addr"], offer["port"]) == (server.node_id, "127.0.0.1", server.port)
+    offered = server.named(offer["node_id"])
+    assert (offer["addr"], offer["port"]) == (offered.host, offered.port)
     assert offer["proxy_80_port"] is None
-    assert offer["ws_url"] == f"ws://127.0.0.1:{server.port}/v1/connect"
+    assert offer["ws_url"] == f"ws://{offered.host}:{offered.port}/v1/connect"
     assert (offer["pending"], offer["start_after_ms"]) == (0, 0)
     assert offer["validation_key"] != server.offer(asker)["validation_key"]
 
 
 @row("A7")
 @pytest.mark.parametrize("path", ["/v1/connect-info?x=1", "/connectV3?get_pre_connection_info=True"])
+@pytest.mark.one_server("two questions may be answered with two servers")
 def test_the_offer_by_http_and_by_websocket(server, path):
     node = unique("asks")
     key = server.key(node)
@@ -275,6 +282,7 @@ def test_connecting_takes_a_validation_key(server, path):
 
 
 @row("A9")
+@pytest.mark.one_server("on a mesh the tests let devices in directly, so that they are spread")
 def test_connect_v2_is_off(server):
     frames, code = one_frame(socket_url(server, "alice", path="/connectV2"))
     assert code == 4403
@@ -282,6 +290,7 @@ def test_connect_v2_is_off(server):
 
 
 @row("A9", "A7")
+@pytest.mark.one_server("names the one it is connected to")
 def test_connect_v2_with_allow_direct(make_server):
     server = make_server("--allow-direct")
     one = Device(server, "alice", path="/connectV2")
@@ -310,6 +319,7 @@ def test_a_validation_key_is_for_its_device(server):
 
 
 @row("A10")
+@pytest.mark.one_server("two that are not linked")
 def test_a_validation_key_is_for_its_server_and_its_run(make_server):
     secrets_file = "same-secret-" * 4 + "\n"
     first, second = make_server(secrets_file=secrets_file), make_server(secrets_file=secrets_file)
@@ -337,6 +347,7 @@ def test_a_damaged_validation_key(server, damage):
 
 
 @row("A11", "A52", "A74")
+@pytest.mark.one_server("each has a name of its own; for a mesh: mesh/test_nginx.py")
 def test_a_server_behind_a_proxy_on_port_80(make_server):
     plain, proxied = make_server(), make_server("--proxy-80-port", "a.example.org")
     key = {"key": proxied.key("alice")}
@@ -352,6 +363,7 @@ def test_a_server_behind_a_proxy_on_port_80(make_server):
 
 
 @row("A12")
+@pytest.mark.one_server("the limit is that of each")
 def test_a_full_server_refuses_and_offers_nobody(make_server):
     server = make_server("--num-max-connections", 3)
     early = socket_url(server, "late")
@@ -371,8 +383,6 @@ def test_a_full_server_refuses_and_offers_nobody(make_server):
             return Device(server, "late")
         except (InvalidStatus, AssertionError):
             return None
-
-    from lib.server import until
 
     until(admitted).close()
     for _ in range(20):
@@ -419,6 +429,7 @@ def test_nobody_is_connected_after_a_crash(make_server):
 
 
 @row("A77")
+@pytest.mark.one_server("holds for the one that answers; the others hear of it a moment later")
 def test_online_before_the_handshake_is_answered(server, device):
     sender = device()
     for _ in range(40):

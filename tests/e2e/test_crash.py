@@ -66,6 +66,7 @@ def drain(server, to, after):
 
 
 @pytest.mark.timeout(60 + 5 * KILLS)
+@pytest.mark.one_server("kills it hundreds of times; for a mesh: mesh/test_faults_kills.py")
 def test_kill_9_while_appending(make_server):
     seed = int(os.environ.get("SPARKMESH_SEED", random.SystemRandom().randrange(1 << 32)))
     chance = random.Random(seed)
@@ -97,6 +98,7 @@ def test_kill_9_while_appending(make_server):
     print(f"{KILLS} kills, {total} confirmed envelopes, none lost (seed {seed})")
 
 
+@pytest.mark.one_server("kills it; for a mesh: mesh/test_faults_kills.py")
 def test_kill_9_with_messages_on_their_way(make_server):
     """What was delivered but not acknowledged when the server died was never confirmed; what was confirmed is there."""
     server = make_server("--allow-direct")

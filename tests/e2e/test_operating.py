@@ -271,6 +271,7 @@ def goes_away(one):
 
 @row("A51", "A79")
 @pytest.mark.parametrize("how", ["SIGTERM", "POST /v1/drain"])
+@pytest.mark.one_server("here all go at once; for a mesh: mesh/test_faults_changes.py")
 def test_draining_tells_everybody_and_waits_for_no_idle_socket(make_server, how):
     server = make_server("--drain-deadline", "20s")
     idle = [Device(server, f"idle-{i}") for i in range(20)]
@@ -290,6 +291,7 @@ def test_draining_tells_everybody_and_waits_for_no_idle_socket(make_server, how)
 
 
 @row("A51", "A79", "A12")
+@pytest.mark.one_server("nobody else is there to be offered")
 def test_who_drains_offers_nothing(make_server):
     """200 devices a second: a thousand take some seconds, in which nobody is let in."""
     server = make_server("--drain-deadline", "60s", "--allow-direct")
@@ -311,6 +313,7 @@ def test_who_drains_offers_nothing(make_server):
 
 
 @row("A51", "A38")
+@pytest.mark.one_server("here all go at once; for a mesh: mesh/test_faults_changes.py")
 def test_draining_loses_nothing(make_server):
     server = make_server("--drain-deadline", "20s")
     alice, mute = Device(server, "alice"), RawDevice(server, "mute", answers=False)
@@ -351,11 +354,13 @@ def test_the_deadline_holds_while_messages_pour_in(make_server):
 
 
 def test_health(server):
-    assert server.get("/healthz").json() == {"status": "ok", "node_id": server.node_id}
+    alive = server.get("/healthz").json()
+    assert alive == {"status": "ok", "node_id": server.named(alive["node_id"]).node_id}
     ready = server.get("/readyz")
     assert (ready.status_code, ready.json()) == (200, {"status": "ready"})
 
 
+@pytest.mark.one_server("counts what one process does; in a mesh several count the same envelope")
 def test_metrics(make_server):
     server = make_server()
     empty = server.metrics()
@@ -398,6 +403,7 @@ def test_metrics(make_server):
     assert "alice" not in page.text and "bob" not in page.text, "no id becomes a label"
 
 
+@pytest.mark.one_server("one address is for one process")
 def test_metrics_without_a_key_on_their_own_address(make_server):
     import socket
 
@@ -506,6 +512,7 @@ def test_any_origin(make_server):
 # -- TLS --------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.one_server("starts the process by hand")
 def test_tls(make_server, tmp_path):
     import ssl
 

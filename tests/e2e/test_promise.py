@@ -312,6 +312,7 @@ def test_collapse_key(server, device):
 # -- when nothing can be written --------------------------------------------------------------------------------------
 
 
+@pytest.mark.one_server("sets the limits of its process")
 def test_a_full_disk(make_server):
     """The disk is "full" by a file size limit of 0 on the running process: every write to a file fails."""
     import resource
@@ -340,6 +341,7 @@ def test_a_full_disk(make_server):
     assert [m["payload"] for m in server.inbox("away")["messages"]] == ["while there was room", "room again"]
 
 
+@pytest.mark.one_server("starts a second process on its data")
 def test_a_data_directory_in_use(make_server):
     import subprocess
 
@@ -356,6 +358,7 @@ def test_a_data_directory_in_use(make_server):
 
 
 @pytest.mark.parametrize("damaged", [["db"], ["db", "conf"]], ids=["data", "everything"])
+@pytest.mark.one_server("damages its files")
 def test_a_damaged_store_starts_a_new_epoch(make_server, damaged):
     server = make_server()
     alice = Device(server, "alice")

@@ -11,7 +11,8 @@ import requests
 
 from lib.device import CONFIRMATION, ONLINE, USER_OFFLINE, Device, unique
 from lib.raw import CONTINUATION, PING, TEXT, Closed, RawDevice, frame, open_socket
-from lib.server import Server, until
+from lib.server import until
+from lib.spread import served
 
 row = pytest.mark.row
 
@@ -32,7 +33,7 @@ CASE = {}
 
 @pytest.fixture(scope="module")
 def outcomes(tmp_path_factory):
-    server = Server(tmp_path_factory.mktemp("slow")).start()
+    server = served(tmp_path_factory.mktemp("slow")).start()
     with concurrent.futures.ThreadPoolExecutor(len(CASE)) as pool:
         yield {name: pool.submit(case, server) for name, case in CASE.items()}
     server.kill()

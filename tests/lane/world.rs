@@ -44,11 +44,12 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new(plan: Plan, random: Random) -> Self {
+        let limit = plan.limit as usize;
         Self {
             plan,
             random,
             now: 1_000_000,
-            lane: Lane::new(frames::ping, plan.limit as usize),
+            lane: Lane::new(frames::ping, limit),
             disk: Disk::default(),
             sockets: Vec::new(),
             judge: Judge::default(),

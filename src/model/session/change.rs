@@ -2,9 +2,11 @@
 
 use std::num::NonZeroU32;
 
+use serde::{Deserialize, Serialize};
+
 use super::member::Face;
 use super::rules::Act;
-use super::{MAX_MEMBERS, Member, Options, Pair, Requester, Session, SessionType, Stored, Version};
+use super::{Horizon, MAX_MEMBERS, Member, Options, Pair, Requester, Scribe, Session, SessionType, Stored, Version};
 use crate::model::codes::{Code, Refusal, kind};
 use crate::model::ids::{Millis, NodeId, SessionId};
 
@@ -48,7 +50,7 @@ pub struct Notice {
 }
 
 /// How somebody wants to be shown. Chance comes from outside.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Mask {
     Named,
     Anonymous(NodeId),
@@ -57,7 +59,7 @@ pub enum Mask {
 }
 
 /// Where the id of a new session comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Naming {
     /// The home refuses one that exists.
     Chosen(SessionId),
@@ -65,8 +67,17 @@ pub enum Naming {
     Random(u128),
 }
 
+impl Naming {
+    pub fn id(&self) -> SessionId {
+        match self {
+            Self::Chosen(id) => id.clone(),
+            Self::Random(random) => made_of(&format!("{random:032x}")),
+        }
+    }
+}
+
 /// A session to be created.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Draft {
     pub id: Naming,
     /// Apps only; otherwise, and by default, the requester.
@@ -83,7 +94,7 @@ pub struct Draft {
 }
 
 /// Who is to join and how.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Join {
     /// `None`: the requester itself.
     pub node: Option<NodeId>,
@@ -102,16 +113,13 @@ impl Session {
     /// A new session. A device becomes its owner and first member; an app may choose owner and members.
     ///
     /// Errors: `forbidden` for what only apps may choose, `conflict` for ids that collide and for too many members.
-    pub fn create(by: &Requester, draft: Draft, now: Millis) -> Result<(Self, Change), Refusal> {
+    pub fn create(by: &Requester, draft: Draft, now: Millis, scribe: Scribe) -> Result<(Self, Change), Refusal> {
         let chosen = !draft.members.is_empty();
         let foreign = draft.owner.as_ref().is_some_and(|owner| *owner != by.node);
         if (chosen || foreign) && !by.is_trusted() {
             return Err(Refusal::new(Code::Forbidden, "only an app chooses the owner and the first members"));
         }
-        let id = match draft.id {
-            Naming::Chosen(id) => id,
-            Naming::Random(random) => made_of(&format!("{random:032x}")),
-        };
+        let id = draft.id.id();
         let options = Options {
             owner: draft.owner.unwrap_or_else(|| by.node.clone()),
             session_type: draft.session_type,
@@ -120,7 +128,9 @@ impl Session {
             notify_only_last_few_users: draft.notify_only_last_few_users,
             created_at: now,
         };
-        let mut session = Self::empty(Stored { id, version: Version::default().next(), options });
+        let stored = Stored { id, version: Version::default(), horizon: Horizon::default(), options };
+        let mut session = Self::empty(stored, scribe);
+        session.advance();
         if !by.is_trusted() {
             session.admit(by.node.clone(), draft.mask, Giver::Owner)?;
         }
@@ -128,7 +138,8 @@ impl Session {
             session.admit(node, mask, Giver::Other)?;
         }
         let members = session.members().cloned().map(Record::Member);
-        let records = std::iter::once(Record::Session(session.stored())).chain(members).collect();
+        // Last: without it the others are nothing, should a crash cut them short.
+        let records = members.chain([Record::Session(session.stored())]).collect();
         let answer = session.member(&by.node).map(Member::pair);
         Ok((session, Change { answer, notice: None, records }))
     }
@@ -182,15 +193,15 @@ impl Session {
             return Err(Refusal::new(Code::NotFound, "the session shows no such member"));
         };
         let mut session = self.clone();
-        session.version = session.version.next();
-        session.drop_names(&member);
-        session.members.remove(&member.joined);
+        session.advance();
+        session.take_out(&member);
         let knows = own || by.is_trusted();
         let change = Change {
             answer: knows.then(|| member.pair()),
             notice: Some(member.notice(kind::LEFT)),
-            // The version is in no member's record now, and must not go back when the session is loaded again.
-            records: vec![Record::Session(session.stored()), Record::Gone(member)],
+            // The version is in no member's record now, and must not go back when the session is loaded again. It says that
+            // the member is gone: hence the order.
+            records: vec![Record::Gone(member), Record::Session(session.stored())],
         };
         Ok((session, change))
     }
@@ -204,13 +215,15 @@ impl Session {
             return Err(Refusal::new(Code::Conflict, "this member is not anonymous: there is nothing to reveal"));
         };
         let mut session = self.clone();
-        session.version = session.version.next();
-        let revealed = Member { face: Face::Revealed(mask.clone()), changed: session.version, ..member.clone() };
+        session.advance();
+        let (face, changed, scribe) = (Face::Revealed(mask.clone()), session.version, session.scribe.server.clone());
+        let revealed = Member { face, changed, scribe, ..member.clone() };
         session.members.insert(revealed.clone());
         let notice = Notice { payload: Some(member.node.clone()), ..member.notice(kind::REVEALED) };
-        let change =
-            Change { answer: Some(revealed.pair()), notice: Some(notice), records: vec![Record::Member(revealed)] };
-        Ok((session, change))
+        // The former record is gone, and with it the word of who wrote it: the horizon is written, too.
+        let answer = Some(revealed.pair());
+        let records = vec![Record::Member(revealed), Record::Session(session.stored())];
+        Ok((session, Change { answer, notice: Some(notice), records }))
     }
 
     /// Adds somebody who is no member yet, as one change. Leaves a half-changed session after an error.
@@ -229,9 +242,9 @@ impl Session {
         if let Face::Anonymous(id) = &face {
             self.check_mask(&node, id)?;
         }
-        self.version = self.version.next();
-        let member =
-            Member { node, face, joined: self.version, changed: self.version, by_owner: giver == Giver::Owner };
+        self.advance();
+        let (joined, scribe) = (self.version, self.scribe.server.clone());
+        let member = Member { node, face, joined, changed: joined, scribe, by_owner: giver == Giver::Owner };
         let fresh = self.put(member.clone());
         debug_assert!(fresh, "ids were checked, and the version is new");
         Ok(member)
@@ -242,13 +255,6 @@ impl Session {
     fn check_mask(&self, node: &NodeId, mask: &NodeId) -> Result<(), Refusal> {
         let reserved = mask == node || *mask == self.options.owner || Some(mask) == self.options.master();
         if reserved || self.is_taken(mask) { Err(taken(mask)) } else { Ok(()) }
-    }
-
-    fn drop_names(&mut self, member: &Member) {
-        self.names.remove(member.node.as_str());
-        if let Some(mask) = member.mask() {
-            self.names.remove(mask.as_str());
-        }
     }
 }
 
@@ -262,7 +268,7 @@ fn taken(id: &NodeId) -> Refusal {
     Refusal::new(Code::Conflict, format!("the id {id} stands for somebody in this session: choose another one"))
 }
 
-/// An id made by this module: digits and letters, never too long.
-fn made_of<I: std::str::FromStr<Err: std::fmt::Debug>>(text: &str) -> I {
+/// An id made of chance: digits and letters, never too long.
+pub(super) fn made_of<I: std::str::FromStr<Err: std::fmt::Debug>>(text: &str) -> I {
     text.parse().expect("hexadecimal digits after a fixed word are in the alphabet and at most 42")
 }

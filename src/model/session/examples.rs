@@ -14,6 +14,10 @@ mod tests {
         text.parse().unwrap()
     }
 
+    fn scribe() -> Scribe {
+        Scribe { server: id("s1"), floor: Version(0) }
+    }
+
     fn draft(session_type: SessionType) -> Draft {
         Draft {
             id: Naming::Random(1),
@@ -32,7 +36,7 @@ mod tests {
     }
 
     fn open() -> Session {
-        Session::create(&named("owner"), draft(SessionType::Normal), Millis(1)).unwrap().0
+        Session::create(&named("owner"), draft(SessionType::Normal), Millis(1), scribe()).unwrap().0
     }
 
     #[test]
@@ -71,7 +75,7 @@ mod tests {
     fn only_the_owner_and_apps_invite_and_remove() {
         let mut closed = draft(SessionType::Normal);
         closed.anyone_can_join = false;
-        let (session, _) = Session::create(&named("owner"), closed, Millis(1)).unwrap();
+        let (session, _) = Session::create(&named("owner"), closed, Millis(1), scribe()).unwrap();
         let myself = || Join { node: None, mask: Mask::Named };
         let eve = || Join { node: Some(id("eve")), mask: Mask::Anonymous(id("fox")) };
         assert_eq!(session.join(&named("eve"), myself()).unwrap_err().code, Code::Forbidden);
@@ -95,7 +99,7 @@ mod tests {
     fn an_owner_who_has_left_stays_owner_and_is_not_shown() {
         let mut masked = draft(SessionType::Normal);
         masked.mask = Mask::Random(9);
-        let (session, change) = Session::create(&named("owner"), masked, Millis(1)).unwrap();
+        let (session, change) = Session::create(&named("owner"), masked, Millis(1), scribe()).unwrap();
         let mask = change.answer.unwrap().anonymous.unwrap();
         assert_eq!(mask.as_str(), "anonymous_00000000000000000000000000000009");
         let session = join(&session, "bob", Mask::Named);
@@ -125,7 +129,7 @@ mod tests {
     #[test]
     fn in_a_game_players_reach_the_master_only() {
         let game = SessionType::Game { master: Some(id("dealer")) };
-        let (session, _) = Session::create(&named("owner"), draft(game), Millis(1)).unwrap();
+        let (session, _) = Session::create(&named("owner"), draft(game), Millis(1), scribe()).unwrap();
         let session = join(&session, "ann", Mask::Named);
         let heard =
             |session: &Session, from| session.recipients(&id(from)).map(Member::node).cloned().collect::<Vec<_>>();
@@ -148,15 +152,18 @@ mod tests {
         let mut bulk = draft(SessionType::Normal);
         bulk.id = Naming::Chosen("lobby".parse().unwrap());
         bulk.members = vec![(id("ann"), Mask::Named), (id("bob"), Mask::Anonymous(id("fox")))];
-        assert_eq!(Session::create(&named("eve"), bulk.clone(), Millis(1)).unwrap_err().code, Code::Forbidden);
-        let (session, change) = Session::create(&app, bulk.clone(), Millis(1)).unwrap();
+        assert_eq!(
+            Session::create(&named("eve"), bulk.clone(), Millis(1), scribe()).unwrap_err().code,
+            Code::Forbidden
+        );
+        let (session, change) = Session::create(&app, bulk.clone(), Millis(1), scribe()).unwrap();
         assert_eq!((session.id().as_str(), session.len(), change.records.len()), ("lobby", 2, 3));
         assert_eq!(session.info(&named("ann")).unwrap().node_ids, [&id("ann"), &id("fox")]);
         bulk.members.push((id("ann"), Mask::Named));
-        assert_eq!(Session::create(&app, bulk, Millis(1)).unwrap_err().code, Code::Conflict);
+        assert_eq!(Session::create(&app, bulk, Millis(1), scribe()).unwrap_err().code, Code::Conflict);
         let mut foreign = draft(SessionType::Normal);
         foreign.owner = Some(id("ann"));
-        assert_eq!(Session::create(&named("eve"), foreign, Millis(1)).unwrap_err().code, Code::Forbidden);
+        assert_eq!(Session::create(&named("eve"), foreign, Millis(1), scribe()).unwrap_err().code, Code::Forbidden);
     }
 
     #[test]
@@ -164,11 +171,11 @@ mod tests {
         let app = Requester { node: id("app"), role: Role::App };
         let mut crowd = draft(SessionType::Normal);
         crowd.members = (0..MAX_MEMBERS).map(|n| (id(&format!("d{n}")), Mask::Named)).collect();
-        let (session, _) = Session::create(&app, crowd, Millis(1)).unwrap();
+        let (session, _) = Session::create(&app, crowd, Millis(1), scribe()).unwrap();
         let full = session.join(&named("one-more"), Join { node: None, mask: Mask::Named });
         assert_eq!(full.unwrap_err().code, Code::Conflict);
         let twice = session.members().chain(session.members().take(1)).cloned();
-        assert_eq!(Session::load(session.stored(), twice).unwrap_err().session, *session.id());
+        assert_eq!(Session::load(session.stored(), twice, scribe()).unwrap_err().session, *session.id());
     }
 
     #[test]

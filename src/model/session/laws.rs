@@ -14,6 +14,10 @@ mod tests {
 
     const DEVICES: usize = 7;
 
+    fn scribe() -> Scribe {
+        Scribe { server: "s1".parse().unwrap(), floor: Version(0) }
+    }
+
     fn device(n: usize) -> NodeId {
         format!("real-{n}").parse().unwrap()
     }
@@ -115,7 +119,8 @@ mod tests {
 
         fn load(&self) -> Session {
             let stored = serde_json::from_str(self.session.as_ref().unwrap()).unwrap();
-            Session::load(stored, self.members.values().map(|text| serde_json::from_str(text).unwrap())).unwrap()
+            Session::load(stored, self.members.values().map(|text| serde_json::from_str(text).unwrap()), scribe())
+                .unwrap()
         }
     }
 
@@ -152,7 +157,7 @@ mod tests {
             (creator, draft) in creation(),
             steps in prop::collection::vec((requester(), step()), 1..40),
         ) {
-            let Ok((mut session, change)) = Session::create(&creator, draft, Millis(5)) else { return Ok(()) };
+            let Ok((mut session, change)) = Session::create(&creator, draft, Millis(5), scribe()) else { return Ok(()) };
             let mut disk = Disk::default();
             disk.apply(&change.records);
             // Who was seen behind a mask and has not shown its face since, members or gone.
@@ -278,7 +283,7 @@ mod tests {
             (creator, draft) in creation(),
             steps in prop::collection::vec((requester(), step()), 0..30),
         ) {
-            let Ok((mut session, _)) = Session::create(&creator, draft, Millis(5)) else { return Ok(()) };
+            let Ok((mut session, _)) = Session::create(&creator, draft, Millis(5), scribe()) else { return Ok(()) };
             for (by, step) in steps {
                 if let Ok((next, _)) = act(&session, &by, &step) {
                     session = next;

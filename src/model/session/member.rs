@@ -10,13 +10,14 @@ use serde::{Deserialize, Serialize, Serializer};
 use super::chunked::Keyed;
 use crate::model::ids::NodeId;
 
-/// Counts the changes of a session, from 1. Two sessions with the same id and version are equal.
+/// Counts the changes of a session, from 1. At one server, two sessions with the same id and version are equal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Version(pub u64);
 
 impl Version {
-    pub(super) fn next(self) -> Self {
+    #[must_use]
+    pub fn next(self) -> Self {
         Self(self.0 + 1)
     }
 }
@@ -41,6 +42,8 @@ pub struct Member {
     pub(super) joined: Version,
     /// The version of the session in which this record was last changed.
     pub(super) changed: Version,
+    /// The server that changed it.
+    pub(super) scribe: NodeId,
     /// Whether the owner of the session brought it in, and so knows its mask.
     pub(super) by_owner: bool,
 }
@@ -111,10 +114,17 @@ impl<'a> Shown<'a> {
 
 /// A device's real id and its anonymous one, for itself and for those who may know both.
 /// Serialised as row A41 has it: `["alice", "anonymous_5f"]` or `["alice", null]`.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(from = "(NodeId, Option<NodeId>)")]
 pub struct Pair {
     pub node: NodeId,
     pub anonymous: Option<NodeId>,
+}
+
+impl From<(NodeId, Option<NodeId>)> for Pair {
+    fn from((node, anonymous): (NodeId, Option<NodeId>)) -> Self {
+        Self { node, anonymous }
+    }
 }
 
 impl Serialize for Pair {

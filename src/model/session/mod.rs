@@ -20,21 +20,28 @@
 
 mod change;
 mod chunked;
+mod copies;
 #[cfg(test)]
 mod examples;
 #[cfg(test)]
 mod laws;
 mod member;
+mod merge;
+#[cfg(test)]
+mod parted;
 mod rules;
 mod view;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
 use chunked::{Chunked, Keyed};
 
 pub use self::change::{Change, Draft, Join, Mask, Naming, Notice, Record};
+pub use self::copies::{Absorbed, Delta, Horizon, Scribe, absorb};
 pub use self::member::{Member, Pair, Shown, Version};
+pub use self::merge::Merged;
 pub use self::rules::{MAX_MEMBERS, Options, Requester, Role, SessionType, Stored, window};
 pub use self::view::{Info, Presence, PresenceView};
 use super::ids::{NodeId, SessionId};
@@ -44,6 +51,10 @@ use super::ids::{NodeId, SessionId};
 pub struct Session {
     id: SessionId,
     version: Version,
+    /// What this copy contains.
+    horizon: Horizon,
+    /// Who makes the changes of this copy.
+    scribe: Scribe,
     options: Arc<Options>,
     members: Chunked<Member>,
     names: Chunked<Name>,
@@ -87,33 +98,59 @@ pub enum Unreachable {
     Unknown,
 }
 
-/// Records of a session that contradict each other. Names no member.
+/// Records that are of no session. Names no member.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("the records of session {session} contradict each other: two members have an id or a place in common")]
+#[error("the records of session {session} contradict each other: one device is there twice")]
 pub struct Damaged {
     pub session: SessionId,
 }
 
 impl Session {
-    /// From the store; `members` in any order.
-    pub fn load(stored: Stored, members: impl IntoIterator<Item = Member>) -> Result<Self, Damaged> {
+    /// From the store, or from another server; `members` in any order.
+    ///
+    /// Of two records that have a place or an id in common the older is a remnant: a crash has cut short what took its
+    /// place. It is left out.
+    ///
+    /// Errors: when one device has two records.
+    pub fn load(stored: Stored, members: impl IntoIterator<Item = Member>, scribe: Scribe) -> Result<Self, Damaged> {
         let mut members: Vec<Member> = members.into_iter().collect();
-        members.sort_by_key(Member::joined);
-        let mut session = Self::empty(stored);
-        for member in members {
-            // The record of a member is written without that of the session, whose version may be older.
+        let mut session = Self::empty(stored, scribe);
+        for member in &members {
+            // The record of a member is written without that of the session, which may be older.
             session.version = session.version.max(member.changed);
-            if !session.put(member) {
-                return Err(Damaged { session: session.id });
-            }
+            session.horizon.note(&member.scribe, member.changed);
         }
-        Ok(session)
+        members.sort_by_key(Member::joined);
+        let bare = session.clone();
+        if members.iter().all(|member| session.put(member.clone())) {
+            return Ok(session);
+        }
+        let mut nodes = HashSet::new();
+        if !members.iter().all(|member| nodes.insert(member.node.clone())) {
+            return Err(Damaged { session: session.id });
+        }
+        let mut session = bare;
+        members.sort_by(|one, other| (other.changed, &other.scribe).cmp(&(one.changed, &one.scribe)));
+        let (mut places, mut names) = (HashSet::new(), HashSet::new());
+        members.retain(|member| {
+            let own = [Some(&member.node), member.mask()];
+            let fits = !places.contains(&member.joined) && own.iter().flatten().all(|name| !names.contains(*name));
+            if fits {
+                places.insert(member.joined);
+                names.extend(own.into_iter().flatten().cloned());
+            }
+            fits
+        });
+        let fit = members.into_iter().all(|member| session.put(member));
+        if fit { Ok(session) } else { Err(Damaged { session: session.id }) }
     }
 
-    fn empty(stored: Stored) -> Self {
+    fn empty(stored: Stored, scribe: Scribe) -> Self {
         Self {
             id: stored.id,
             version: stored.version,
+            horizon: stored.horizon,
+            scribe,
             options: Arc::new(stored.options),
             members: Chunked::default(),
             names: Chunked::default(),
@@ -128,13 +165,24 @@ impl Session {
         self.version
     }
 
+    pub fn horizon(&self) -> &Horizon {
+        &self.horizon
+    }
+
+    /// Further changes are made by `scribe`.
+    #[must_use]
+    pub fn written_by(self, scribe: Scribe) -> Self {
+        Self { scribe, ..self }
+    }
+
     pub fn options(&self) -> &Options {
         &self.options
     }
 
     /// The record of the session without its members.
     pub fn stored(&self) -> Stored {
-        Stored { id: self.id.clone(), version: self.version, options: Options::clone(&self.options) }
+        let (id, horizon) = (self.id.clone(), self.horizon.clone());
+        Stored { id, version: self.version, horizon, options: Options::clone(&self.options) }
     }
 
     /// In the order in which they joined.
@@ -218,6 +266,21 @@ impl Session {
     /// Whether anything in this session goes by this id.
     fn is_taken(&self, id: &NodeId) -> bool {
         self.names.get(id.as_str()).is_some()
+    }
+
+    /// The next change begins: it has a version of its own, and this copy contains it.
+    fn advance(&mut self) {
+        self.version = self.version.next().max(self.scribe.floor);
+        self.horizon.note(&self.scribe.server, self.version);
+    }
+
+    /// Removes a member with all its names.
+    fn take_out(&mut self, member: &Member) {
+        self.names.remove(member.node.as_str());
+        if let Some(mask) = member.mask() {
+            self.names.remove(mask.as_str());
+        }
+        self.members.remove(&member.joined);
     }
 
     /// Adds a member with all its names. False, and half done, when one of them or its place is taken.

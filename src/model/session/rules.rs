@@ -8,6 +8,7 @@ use std::num::NonZeroU32;
 use serde::{Deserialize, Serialize};
 
 use super::Session;
+use super::copies::Horizon;
 use super::member::Version;
 use crate::model::codes::{Code, Refusal};
 use crate::model::ids::{Millis, NodeId, SessionId};
@@ -16,7 +17,7 @@ use crate::model::ids::{Millis, NodeId, SessionId};
 pub const MAX_MEMBERS: usize = 100_000;
 
 /// What the key of a requester says it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Role {
     Device,
     /// An app back end: acts for its users.
@@ -26,7 +27,7 @@ pub enum Role {
 }
 
 /// Who asks, as the key says.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Requester {
     pub node: NodeId,
     pub role: Role,
@@ -129,6 +130,7 @@ impl fmt::Debug for Options {
 pub struct Stored {
     pub id: SessionId,
     pub version: Version,
+    pub horizon: Horizon,
     pub options: Options,
 }
 

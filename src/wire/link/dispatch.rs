@@ -11,7 +11,7 @@ use crate::model::codes::{Code, Refusal};
 use crate::model::custody::{Acquaintance, Counts, Outcome};
 use crate::model::decide::Sender;
 use crate::model::envelope::Encoded;
-use crate::model::frames::{Carried, Denial, Dispatch, Errand, Fate, Recipient};
+use crate::model::frames::{Carried, Denial, Dispatch, EdgeWish, Errand, Fate, Recipient};
 use crate::model::lane::{End, Why};
 use crate::model::outbox::{Class, Keep, Prompt};
 use crate::model::session::Role;
@@ -35,6 +35,10 @@ mod tag {
     pub(super) const NOTIFY: u8 = 15;
     pub(super) const ASK: u8 = 16;
     pub(super) const REPLY: u8 = 17;
+    pub(super) const EDGES: u8 = 18;
+    pub(super) const EDGES_ARE: u8 = 19;
+    pub(super) const GATHERING: u8 = 20;
+    pub(super) const GATHERING_IS: u8 = 21;
 }
 
 /// A shorter body is copied when it has arrived: it may lie in an outbox for long, and would keep all the bytes alive
@@ -145,6 +149,27 @@ fn put(dispatch: &Dispatch, out: &mut Vec<u8>) -> Bytes {
             device.put(out);
             return frame.clone();
         }
+        Dispatch::Edges { number, device, wish } => {
+            out.push(tag::EDGES);
+            number.put(out);
+            device.put(out);
+            wish.put(out);
+        }
+        Dispatch::EdgesAre { number, edges } => {
+            out.push(tag::EDGES_ARE);
+            number.put(out);
+            edges.put(out);
+        }
+        Dispatch::Gathering { number, session } => {
+            out.push(tag::GATHERING);
+            number.put(out);
+            session.put(out);
+        }
+        Dispatch::GatheringIs { number, servers } => {
+            out.push(tag::GATHERING_IS);
+            number.put(out);
+            servers.put(out);
+        }
         Dispatch::Ask { number, question } => {
             out.push(tag::ASK);
             number.put(out);
@@ -191,6 +216,10 @@ pub fn dispatch_of(head: &Bytes, body: Bytes) -> Result<Dispatch, LinkError> {
         tag::FATES => Dispatch::Fates(from.read()?),
         tag::AWAY => Dispatch::Away { number: from.read()?, shown: from.read()?, acquaintance: from.read()? },
         tag::APPENDED => Dispatch::Appended { number: from.read()?, seq: from.read()?, acquaintance: from.read()? },
+        tag::EDGES => Dispatch::Edges { number: from.read()?, device: from.read()?, wish: from.read()? },
+        tag::EDGES_ARE => Dispatch::EdgesAre { number: from.read()?, edges: from.read()? },
+        tag::GATHERING => Dispatch::Gathering { number: from.read()?, session: from.read()? },
+        tag::GATHERING_IS => Dispatch::GatheringIs { number: from.read()?, servers: from.read()? },
         tag::ERRAND => Dispatch::Errand { device: from.read()?, errand: from.read()? },
         tag::READ => {
             Dispatch::Read { number: from.read()?, device: from.read()?, from: from.read()?, room: from.read()? }
@@ -240,6 +269,7 @@ choice!(Outcome { Delivered = 0, Stored = 1, Dropped = 2, Failed = 3 });
 choice!(Acquaintance { Known = 0, Unknown = 1 });
 choice!(Why { Absent = 0, Stalled = 1, Silent = 2, Overflow = 3, Behind = 4 });
 choice!(End { Reached = 0, More = 1, Away = 2 });
+choice!(EdgeWish { Count = 0, Close = 1 });
 choice!(Role { Device = 0, App = 1, Admin = 2 });
 
 impl Field for Fate {

@@ -127,9 +127,11 @@ def socket_url(server, node, *, path=None, offer=None, key=None, **params):
 class Device(Frames):
     """An open connection. Pings are answered by the library, so whatever comes is acknowledged by itself."""
 
-    def __init__(self, server, node, *, client=None, role=None, headers=None, url=None, origin=None, **params):
+    def __init__(
+        self, server, node, *, client=None, role=None, ttl=3600, headers=None, url=None, origin=None, **params
+    ):
         self.server, self.node = server, node
-        self.key = server.key(node, client=client, role=role)
+        self.key = server.key(node, client=client, role=role, ttl=ttl)
         url = url or socket_url(server, node, key=self.key, **params)
         self.opened = contextlib.ExitStack()
         opening = connect(

@@ -54,11 +54,16 @@ class View:
         said = {(a, link["peer"]) for a, one in self.servers.items() for link in one.get("links", [])}
         return {frozenset(pair) for pair in said if pair[::-1] in said}
 
+    def attachments(self):
+        """How many devices are attached, at all servers together."""
+        return sum(one.get("attachments", one["connections"]) for one in self.servers.values())
+
     def attached(self):
         """Server -> what tells one state of its attachment list from another."""
         return {
             node: (one.get("incarnation"), one.get("attachment_number"), one.get("attachments", one["connections"]))
             for node, one in self.servers.items()
+            if node in self.reachable()
         }
 
 
@@ -97,10 +102,12 @@ class Mesh:
     """`shape`: "full", "line", or pairs of indices. `wires`: each link runs over a `Wire` of its own, and servers dial no
     link that is not in the shape."""
 
-    def __init__(self, directory, count, *flags, shape="full", wires=False, config=None, names=None, options=None):
+    def __init__(
+        self, directory, count, *flags, shape="full", wires=False, config=None, names=None, options=None, secret=None
+    ):
         self.directory = Path(directory)
         self.directory.mkdir(parents=True, exist_ok=True)
-        self.secret = secrets.token_hex(32)
+        self.secret = secret or secrets.token_hex(32)
         self.loop = Loop() if wires else None
         self.wires = {}
         self.linking = "full" if shape == "full" and not wires else "static"

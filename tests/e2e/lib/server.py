@@ -222,6 +222,11 @@ class Server:
         """Of the server that takes an edge with these parameters."""
         return f"{self.host}:{self.port}"
 
+    def named(self, node_id):
+        """The server of that id, which must be one of ours."""
+        assert node_id == self.node_id
+        return self
+
     def turn(self):
         """What the next test is given."""
         return self

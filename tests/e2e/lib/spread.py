@@ -24,6 +24,11 @@ def wanted():
     return "line" if found.group(1) else "full", int(found.group(2))
 
 
+def served(directory, *flags, **options):
+    """One server, or with SPARKMESH_MESH a mesh that looks like one; not started yet."""
+    return (Spread if wanted() else Server)(directory, *flags, **options)
+
+
 class AllOf:
     """The processes, as far as tests ask for one: whether it has ended."""
 
@@ -43,7 +48,10 @@ class Spread(Server):
         shape, count = wanted()
         options = {f"s{i + 1}": {"env": env, "secrets_file": secrets_file} for i in range(count)}
         # Directly: a test decides where its devices come in, and not the load.
-        self.mesh = Mesh(directory, count, *flags, "--allow-direct", shape=shape, config=config, options=options)
+        flags = [*flags, *({"--allow-direct"} - set(flags))]
+        # The first secret signs, with or without a name before it.
+        secret = secrets_file and secrets_file.split("\n")[0].rpartition(":")[2]
+        self.mesh = Mesh(directory, count, *flags, shape=shape, config=config, options=options, secret=secret)
         self.servers = self.mesh.servers
         self._asked, self._entered = itertools.cycle(self.servers), itertools.cycle(self.servers)
         self.main = self.servers[0]
@@ -52,6 +60,9 @@ class Spread(Server):
     def __getattr__(self, name):
         # Only what is not found here: url, host, port, node_id, secret, secret_file, directory, data.
         return getattr(self.__dict__["main"], name)
+
+    def named(self, node_id):
+        return self.mesh[node_id]
 
     def turn(self):
         """Another server is the one that is meant where a test wants one address."""

@@ -7,6 +7,8 @@ pause, not a hole.
 import asyncio
 import contextlib
 import random
+import socket
+import struct
 import threading
 import time
 
@@ -88,6 +90,8 @@ class Wire:
 
     async def _break(self):
         for end in list(self._ends):
+            # A reset, not a farewell.
+            end.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             end.transport.abort()
         for task in list(self._tasks):
             task.cancel()

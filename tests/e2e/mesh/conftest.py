@@ -1,6 +1,7 @@
 """Meshes of a test's own."""
 
 import pytest
+
 from lib.mesh import Mesh
 
 

@@ -10,10 +10,11 @@ import time
 
 import pytest
 import requests
+from websockets.sync.client import connect
+
 from lib.device import Device, unique
 from lib.mesh import ADDRESSES, Mesh
 from lib.server import ROOT, until
-from websockets.sync.client import connect
 
 row = pytest.mark.row
 
@@ -63,7 +64,15 @@ class Nginx:
             )
             + f"  include {directory}/sparkmesh.conf;\n}}\n"
         )
-        command = [program(), "-p", str(directory), "-e", str(directory / "logs/error.log"), "-c", str(directory / "nginx.conf")]
+        command = [
+            program(),
+            "-p",
+            str(directory),
+            "-e",
+            str(directory / "logs/error.log"),
+            "-c",
+            str(directory / "nginx.conf"),
+        ]
         checked = subprocess.run([*command, "-t"], capture_output=True, text=True, check=False)
         assert checked.returncode == 0, checked.stderr
         self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
@@ -166,12 +175,14 @@ def test_who_asks_is_known_and_cannot_be_made_up(mesh, nginx):
 
     def fail(source, **headers):
         begin = time.monotonic()
-        answer = nginx.get("/healthz?", name=NAMES[0], source=source)
         answer = nginx.get("/v1/connect-info?auth_key=bad", name=NAMES[0], source=source, headers=headers)
         assert answer.status_code == 401
         return time.monotonic() - begin
 
-    took = [fail("127.0.0.77", **{"X-Forwarded-For": f"198.51.100.{n}", "Forwarded": f"for=203.0.113.{n}"}) for n in range(6)]
+    took = [
+        fail("127.0.0.77", **{"X-Forwarded-For": f"198.51.100.{n}", "Forwarded": f"for=203.0.113.{n}"})
+        for n in range(6)
+    ]
     assert took[-1] >= 1.5, f"the sixth failure of one address waits long: {took}"
     assert fail("127.0.0.78") < 1.0, "and the first of another does not"
 
@@ -201,7 +212,12 @@ def test_a_server_that_dies_is_passed_over(mesh, nginx):
         for _ in range(20):
             answer = nginx.get("/v1/connect-info?need_80_port=1", headers={"Authorization": f"Bearer {key}"})
             assert answer.status_code == 200, answer.text
-        until(lambda: nginx.get("/v1/connect-info", headers={"Authorization": f"Bearer {key}"}).json()["node_id"] != mesh[2].name)
+        until(
+            lambda: (
+                nginx.get("/v1/connect-info", headers={"Authorization": f"Bearer {key}"}).json()["node_id"]
+                != mesh[2].name
+            )
+        )
         away = unique("away")
         sender = Device(mesh[0], unique("sender"))
         sent = nginx.get("/healthz", name=NAMES[2])

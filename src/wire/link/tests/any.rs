@@ -10,7 +10,7 @@ use crate::model::attachments::{Attachment, Change, Delta, Digest, Snapshot};
 use crate::model::codes::{Code, Refusal};
 use crate::model::custody::{Acquaintance, Counts, Outcome};
 use crate::model::decide::Sender;
-use crate::model::frames::{Carried, Carry, Denial, Dispatch, Errand, Fate, Hop, MAX_HOPS, Recipient, Stop};
+use crate::model::frames::{Carried, Carry, Denial, Dispatch, EdgeWish, Errand, Fate, Hop, MAX_HOPS, Recipient, Stop};
 use crate::model::ids::{ClientId, EnvelopeId, Incarnation, Millis, NodeId, Seq, SessionId};
 use crate::model::lane::{End, Why};
 use crate::model::members::{Admission, Members};
@@ -54,6 +54,10 @@ fn number() -> impl Strategy<Value = u64> {
         (0u32..64).prop_map(|bits| 1 << bits),
         (0u32..64).prop_map(|bits| (1 << bits) - 1)
     ]
+}
+
+fn session_id() -> impl Strategy<Value = SessionId> {
+    "[a-z]{1,9}".prop_map(|id| id.parse().unwrap())
 }
 
 fn seq() -> impl Strategy<Value = Seq> {
@@ -169,7 +173,7 @@ pub(super) fn hop() -> impl Strategy<Value = Hop> {
 }
 
 fn keep() -> impl Strategy<Value = Keep> {
-    let session = option::of("[a-z]{1,9}".prop_map(|id| id.parse::<SessionId>().unwrap()));
+    let session = option::of(session_id());
     let prompt = prop_oneof![Just(Prompt::Soon), Just(Prompt::Later)];
     (node(), envelope_id(), option::of(key()), any::<i64>(), number(), session, prompt).prop_map(
         |(sender, id, collapse, kind, timestamp, session, prompt)| Keep {
@@ -284,6 +288,14 @@ pub(super) fn dispatch() -> impl Strategy<Value = Dispatch> {
         1 => (number(), counts()).prop_map(|(number, counts)| Dispatch::Verdict { number, counts }),
         1 => (number(), denial()).prop_map(|(number, why)| Dispatch::Refused { number, why }),
         1 => (node(), bytes()).prop_map(|(device, frame)| Dispatch::Notify { device, frame: frame.into() }),
+        1 => (number(), node(), any::<bool>()).prop_map(|(number, device, close)| {
+            let wish = if close { EdgeWish::Close } else { EdgeWish::Count };
+            Dispatch::Edges { number, device, wish }
+        }),
+        1 => (number(), number()).prop_map(|(number, edges)| Dispatch::EdgesAre { number, edges }),
+        1 => (number(), session_id()).prop_map(|(number, session)| Dispatch::Gathering { number, session }),
+        1 => (number(), vec((node(), number()), 0..4))
+            .prop_map(|(number, servers)| Dispatch::GatheringIs { number, servers }),
         1 => (number(), bytes()).prop_map(|(number, question)| Dispatch::Ask { number, question: question.into() }),
         1 => (number(), bytes()).prop_map(|(number, answer)| Dispatch::Reply { number, answer: answer.into() }),
     ]
