@@ -142,7 +142,8 @@ impl Node {
             regard: regard(&theirs.members, &self.server, life),
         };
         let meeting = members::meet(&own, &other);
-        self.met.insert(theirs.node.clone(), meeting);
+        let cluster = if meeting == Meeting::WeJoin { theirs.cluster.into() } else { self.cluster };
+        self.met.insert(theirs.node.clone(), (meeting, cluster));
         match meeting {
             Meeting::Same => {
                 let mut members = self.members.clone();
@@ -160,7 +161,7 @@ impl Node {
                 let mut members = theirs.members.clone();
                 let _ = members.admit(&theirs.node);
                 let _ = members.admit(&self.server);
-                Ok(Membership { cluster: theirs.cluster.into(), members })
+                Ok(Membership { cluster, members })
             }
             Meeting::Refused if own.regard == Regard::Forgotten => Err(Refusal::new(
                 Code::Forbidden,

@@ -88,8 +88,8 @@ pub struct Node {
     /// Forgotten servers that live on, in the life in which they were forgotten: they may still ship what they have.
     leaving: HashMap<NodeId, Incarnation>,
     pins: Vec<Pin>,
-    /// What each server's last greeting has come to.
-    met: HashMap<NodeId, Meeting>,
+    /// What each server's last greeting has come to, and of which cluster both are by it.
+    met: HashMap<NodeId, (Meeting, ClusterId)>,
 
     topology: Topology,
     address: Address,
