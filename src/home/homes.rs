@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 
 use super::abroad::{self, Abroad};
 use super::arrivals::{Arrivals, Subject};
+use super::coming::Coming;
 use super::debts::Debts;
 use super::mover::Placed;
 use super::postman::Bell;
@@ -41,6 +42,7 @@ struct Inner {
     abroad: Arc<Abroad>,
     debts: Debts,
     arrivals: Arrivals,
+    coming: Coming,
     placed: Placed,
     bell: Bell,
 }
@@ -68,6 +70,7 @@ impl Homes {
             abroad,
             debts: Debts::default(),
             arrivals: Arrivals::default(),
+            coming: Coming::default(),
             placed: Placed::default(),
             bell: Bell::default(),
         }))
@@ -103,6 +106,10 @@ impl Homes {
 
     pub(super) fn arrivals(&self) -> &Arrivals {
         &self.0.arrivals
+    }
+
+    pub(super) fn coming(&self) -> &Coming {
+        &self.0.coming
     }
 
     pub(super) fn placed(&self) -> &Placed {

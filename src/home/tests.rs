@@ -335,6 +335,20 @@ fn a_device_reads_its_inbox_at_any_server_and_empties_it() {
 }
 
 #[test]
+fn what_is_stored_before_the_home_hears_of_an_attachment_comes_all_the_same() {
+    let world = World::linked();
+    let device = world.device_of(&world.a);
+    assert_eq!(status(world.a.send(&device, "before")), Some(Status::Stored));
+    // As a handshake does, and nobody tells `a` where the device is.
+    assert_eq!(block_on(world.b.homes.register(id(&device), None)), Ok(1));
+    let edge = world.b.attach(&device, 1);
+    until("what waits has come", || world.b.read(&device, edge) == ["before"]);
+    until("the inbox is empty", || world.a.inbox(&device).is_empty());
+    assert_eq!(status(world.a.send(&device, "after")), Some(Status::Stored));
+    until("what was stored since has come", || world.b.read(&device, edge) == ["after"]);
+}
+
+#[test]
 fn what_is_for_a_home_that_is_away_is_held_and_goes_on_in_order() {
     let world = World::linked();
     let device = world.device_of(&world.a);
