@@ -3,8 +3,6 @@
 //! Nothing here decides anything: it shows `GET /v1/mesh`. What the server says is text of others, and is cleaned before
 //! it reaches a terminal.
 
-#![expect(clippy::doc_markdown, reason = "these comments are shown in a terminal, as help")]
-
 use std::fmt::Write as _;
 
 use clap::Subcommand;

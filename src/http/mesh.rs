@@ -34,6 +34,7 @@ struct Mesh<'a> {
 
 /// What is absent of a server is not known: it has departed.
 #[derive(Serialize)]
+#[expect(clippy::struct_excessive_bools, reason = "these are the fields of a JSON object")]
 struct Server<'a> {
     node_id: &'a NodeId,
     member: bool,

@@ -204,11 +204,11 @@ impl Node {
         if (cluster, &members) == (self.cluster, &self.members) {
             return;
         }
-        if cluster != self.cluster {
+        if cluster == self.cluster {
+            self.neighbours.flood(&Hop::Members(members.clone().into()), from);
+        } else {
             // Whoever was linked with us is of another cluster than this server now: they meet again.
             self.neighbours.iter().for_each(|(_, neighbour)| neighbour.stop.do_send(LinkStop));
-        } else {
-            self.neighbours.flood(&Hop::Members(members.clone().into()), from);
         }
         if members.is_forgotten(&self.server) && !self.members.is_forgotten(&self.server) {
             log::error!("this server, {}, has been forgotten by its mesh: it is home to nothing any more", self.server);
