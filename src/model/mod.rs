@@ -18,6 +18,7 @@ pub mod members;
 pub mod outbox;
 pub mod placement;
 pub mod rate;
+pub mod reservations;
 pub mod routes;
 pub mod seen;
 pub mod session;

@@ -110,6 +110,10 @@ impl Node {
             }
         };
         let mut about = record.about.clone();
+        if let Some(published) = routes.record(server) {
+            // As those know it who make offers.
+            about.load = published.about.load;
+        }
         let (number, attachments) = if is_own {
             about.load.connections = self.standing.connections();
             about.load.max_connections = self.standing.max();

@@ -44,14 +44,31 @@ def test_devices_are_spread_by_load(make_mesh):
 def test_nobody_is_sent_to_a_server_that_is_full_or_dead(make_mesh):
     mesh = make_mesh(3, "--allow-direct", options={"s2": {"env": {"SPARKMESH_NUM_MAX_CONNECTIONS": "3"}}})
     inside = [Device(mesh["s2"], unique("inside"), **DIRECT) for _ in range(3)]
-    until(lambda: "s2" not in offers(mesh["s1"], 5))
-    outside = [Device(mesh["s1"], unique("outside")) for _ in range(12)]
-    assert len(inside) + len(outside) == 15
-    full = mesh["s2"].ok("GET", "/v1/connect-info", key=mesh["s2"].key(unique("asker")))
-    assert full["node_id"] != "s2", "a full server sends people elsewhere"
+    for server in mesh.servers:
+        until(lambda s=server: s.view().servers["s2"]["connections"] == 3, limit=5)
+        assert set(offers(server, 30)) == {"s1", "s3"}, "a full server is offered by nobody, nor by itself"
+    outside = [Device(mesh["s2"], unique("outside")) for _ in range(12)]
+    assert mesh["s2"].view().servers["s2"]["connections"] == 3
     mesh["s3"].kill()
     until(lambda: set(offers(mesh["s1"], 10)) == {"s1"}, limit=10)
     for one in inside + outside:
+        one.close()
+
+
+@row("A12")
+def test_of_many_who_ask_before_anybody_comes_all_find_a_place(make_mesh):
+    """Twelve places at three servers, and twelve devices that are all sent there by one of them before the first connects."""
+    mesh = make_mesh(3, options={name: {"env": {"SPARKMESH_NUM_MAX_CONNECTIONS": "4"}} for name in ("s1", "s2", "s3")})
+    nodes = [unique("device") for _ in range(12)]
+    given = [(node, mesh["s2"].ok("GET", "/v1/connect-info", key=mesh["s2"].key(node))) for node in nodes]
+    assert sorted(offer["node_id"] for _, offer in given) == ["s1"] * 4 + ["s2"] * 4 + ["s3"] * 4
+    devices = [Device(mesh[offer["node_id"]], node, url=socket_url(mesh[0], node, offer=offer)) for node, offer in given]
+    # What is given away but may not be taken is still offered; what is taken is not.
+    for server in mesh.servers:
+        until(lambda s=server: s.get("/v1/connect-info", key=s.key(unique("asker"))).status_code == 503, limit=5)
+    devices.pop().close()
+    until(lambda: mesh["s1"].get("/v1/connect-info", key=mesh["s1"].key(unique("asker"))).status_code == 200, limit=5)
+    for one in devices:
         one.close()
 
 
