@@ -1,6 +1,7 @@
 //! From what is announced to what the data path reads: routes, links and places.
 //!
-//! Order matters: the ways are published first, then what lay on a way that is no more is taken back (lanes, then what was
+//! Order matters: the epoch of the order in which this server would number the sessions of others comes first, then the ways
+//! are published, then what lay on a way that is no more is taken back (lanes, then what was
 //! posted), then the homes are told, and last the members of sessions with presence.
 
 use std::collections::HashSet;
@@ -41,6 +42,7 @@ impl Node {
         let changed = changed(&before, &routes);
         let at_changed = changed.iter().flat_map(|server| self.directory.devices_at(server));
         let was = self.presence(at_changed);
+        self.begin_epoch_before(&before, &routes, &changed, ctx);
         let lost = self.view.mesh.publish(routes.clone(), self.neighbours.queues());
         for server in &changed {
             // The list of an earlier life says nothing.
@@ -57,7 +59,6 @@ impl Node {
             self.directory.devices_at(server).for_each(|device| self.view.look_again(device));
         }
         self.homes.reachable(&gained);
-        self.begin_epoch_after(&before, &lost, &gained, ctx);
         self.tell_changes(was).iter().for_each(|device| self.welcome(device));
         if self.directory.lacks(&routes) {
             self.neighbours.owe_digests(None);

@@ -115,6 +115,13 @@ impl Mesh {
         self.routes.load().is_reachable(server)
     }
 
+    /// Whether envelopes may go into the inboxes at `server`. Those of one that is about to go could not be read soon: they are
+    /// held by others meanwhile.
+    pub fn takes_mail(&self, server: &NodeId) -> bool {
+        let routes = self.routes.load();
+        server == &self.own || routes.about(server).is_some_and(|about| about.standing != Standing::Draining)
+    }
+
     pub fn placement(&self) -> Arc<Placement> {
         self.placement.load_full()
     }

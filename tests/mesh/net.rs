@@ -47,6 +47,10 @@ impl Inboxes for Home {
     fn append(&self, device: &Arc<Device>, item: Parcel, _: Why) {
         self.disk.asked.lock().unwrap().push_back(Ask::Append(self.server, device.clone(), item));
     }
+    fn goes_behind(&self, _: &NodeId, _: &Parcel) -> bool {
+        false
+    }
+    fn present(&self, _: &NodeId) {}
     fn remove(&self, _: &NodeId, _: Seq) {}
     fn trim(&self, _: &NodeId, _: Seq) {}
     fn acknowledge(&self, _: &NodeId, _: Key) {}
