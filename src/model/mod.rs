@@ -16,6 +16,7 @@ pub mod inbox;
 pub mod lane;
 pub mod members;
 pub mod outbox;
+pub mod pin;
 pub mod placement;
 pub mod post;
 pub mod rate;

@@ -19,7 +19,7 @@ mod regions;
 mod standing;
 mod survey;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -75,6 +75,8 @@ pub struct Node {
     homes: Homes,
     standing: Arc<Standing>,
     next: u64,
+    /// Servers that were met and have other pins.
+    other_pins: BTreeSet<NodeId>,
     drain: Option<drain::Plan>,
     offers: Option<Offers>,
     push: PushHandle,
@@ -136,6 +138,7 @@ impl Node {
             homes,
             standing,
             next: 1,
+            other_pins: BTreeSet::new(),
             drain: None,
             offers: None,
             push,
@@ -245,6 +248,7 @@ impl Actor for Node {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         self.homes.members_changed(&self.members);
+        self.look_at_pins();
         ctx.run_interval(TICK, Self::tick);
         ctx.run_interval(ASK, |node, ctx| {
             node.view.tick();
