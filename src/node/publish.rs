@@ -78,6 +78,28 @@ impl Node {
         self.homes.lost(lost);
     }
 
+    /// Servers that had lost us are taken for lost, and found again: what they were sent is sent once more, and whoever has
+    /// seen it says so.
+    pub(super) fn start_over(&mut self, ctx: &mut Context<Self>) {
+        let lost = self.view.mesh.take_behind();
+        if lost.is_empty() {
+            return;
+        }
+        log::info!("{lost:?} had lost this server: what is not answered is sent again");
+        if lost.iter().any(|server| self.members.is_member(server)) {
+            // For a moment this server may act in their stead.
+            self.begin_epoch(ctx);
+        }
+        let routes = self.view.mesh.routes();
+        self.view.mesh.hide(&lost);
+        self.find_other_ways(&lost);
+        self.view.mesh.publish(routes.as_ref().clone(), self.neighbours.queues());
+        for server in &lost {
+            self.directory.devices_at(server).for_each(|device| self.view.look_again(device));
+        }
+        self.homes.reachable(&lost);
+    }
+
     /// The list of `server` says something else of these devices; `was` is who of them was present before.
     pub(super) fn placed(&self, server: &NodeId, devices: &[NodeId], was: Was) {
         let changes = self.place(server, devices);
