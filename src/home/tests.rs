@@ -250,20 +250,20 @@ impl World {
     }
 
     /// A device whose home is `server`.
-    pub(super) fn device_of(&self, server: &Server) -> String {
+    pub(super) fn device_of(server: &Server) -> String {
         let placement = server.view.mesh.placement();
-        (0..).map(|n| format!("d{n}")).find(|device| *placement.home(device) == server.name).unwrap()
+        (0..1000).map(|n| format!("d{n}")).find(|device| *placement.home(device) == server.name).unwrap()
     }
 
     pub(super) fn link(&self) {
-        self.publish(&[(&self.a, &self.b), (&self.b, &self.a)], true);
+        Self::publish(&[(&self.a, &self.b), (&self.b, &self.a)], true);
     }
 
     pub(super) fn cut(&self) {
-        self.publish(&[(&self.a, &self.b), (&self.b, &self.a)], false);
+        Self::publish(&[(&self.a, &self.b), (&self.b, &self.a)], false);
     }
 
-    fn publish(&self, pairs: &[(&Arc<Server>, &Arc<Server>)], linked: bool) {
+    fn publish(pairs: &[(&Arc<Server>, &Arc<Server>)], linked: bool) {
         for (own, other) in pairs {
             let mut topology = Topology::new(own.name.clone(), own.incarnation, about(Standing::Serving));
             let mut far = Topology::new(other.name.clone(), other.incarnation, about(Standing::Serving));
@@ -279,7 +279,7 @@ impl World {
             own.view.post_again(&lost);
             own.homes.lost(&lost);
             if linked {
-                own.homes.reachable(&[other.name.clone()]);
+                own.homes.reachable(std::slice::from_ref(&other.name));
             }
         }
     }
@@ -302,7 +302,7 @@ impl World {
 #[test]
 fn an_inbox_is_used_from_any_server() {
     let world = World::linked();
-    let device = world.device_of(&world.a);
+    let device = World::device_of(&world.a);
     assert_eq!(block_on(world.b.homes.register(id(&device), None)), Ok(0));
     for n in 0..3 {
         assert_eq!(status(world.b.send(&device, &format!("m{n}"))), Some(Status::Stored));
@@ -320,7 +320,7 @@ fn an_inbox_is_used_from_any_server() {
 #[test]
 fn a_device_reads_its_inbox_at_any_server_and_empties_it() {
     let world = World::linked();
-    let device = world.device_of(&world.a);
+    let device = World::device_of(&world.a);
     for n in 0..40 {
         assert_eq!(status(world.a.send(&device, &format!("m{n}"))), Some(Status::Stored));
     }
@@ -351,7 +351,7 @@ fn what_is_stored_before_the_home_hears_of_an_attachment_comes_all_the_same() {
 #[test]
 fn what_is_for_a_home_that_is_away_is_held_and_goes_on_in_order() {
     let world = World::linked();
-    let device = world.device_of(&world.a);
+    let device = World::device_of(&world.a);
     // Of somebody who was never there less is kept.
     block_on(world.a.homes.register(id(&device), None)).unwrap();
     assert_eq!(status(world.b.send(&device, "m0")), Some(Status::Stored));
@@ -373,7 +373,7 @@ fn what_is_for_a_home_that_is_away_is_held_and_goes_on_in_order() {
 #[test]
 fn held_mail_outlives_its_server() {
     let world = World::new();
-    let device = world.device_of(&world.a);
+    let device = World::device_of(&world.a);
     for n in 0..5 {
         assert_eq!(status(world.b.send(&device, &format!("m{n}"))), Some(Status::Stored));
     }
@@ -391,7 +391,7 @@ fn held_mail_outlives_its_server() {
 #[test]
 fn held_mail_goes_to_a_device_that_comes_while_its_home_is_away() {
     let world = World::new();
-    let device = world.device_of(&world.a);
+    let device = World::device_of(&world.a);
     assert_eq!(status(world.b.send(&device, "m0")), Some(Status::Stored));
     let edge = world.b.attach(&device, 1);
     let mut came = Vec::new();
@@ -406,7 +406,7 @@ fn held_mail_goes_to_a_device_that_comes_while_its_home_is_away() {
 #[test]
 fn what_was_under_way_when_the_home_was_lost_is_held() {
     let world = World::linked();
-    let device = world.device_of(&world.a);
+    let device = World::device_of(&world.a);
     let verdicts: Vec<_> = (0..50).map(|n| world.b.send(&device, &format!("m{n}"))).collect();
     world.cut();
     for verdict in verdicts {
@@ -420,7 +420,7 @@ fn what_was_under_way_when_the_home_was_lost_is_held() {
 #[test]
 fn a_token_is_changed_from_any_server() {
     let world = World::linked();
-    let device = world.device_of(&world.a);
+    let device = World::device_of(&world.a);
     let change = TokenChange::add("fcm", "token".to_owned()).unwrap();
     assert_eq!(block_on(world.b.homes.change_tokens(id(&device), change)), Ok(()));
     let profile = block_on(world.a.homes.profile(id(&device))).unwrap().unwrap();
@@ -452,7 +452,7 @@ fn token(text: &str) -> TokenChange {
 fn a_change_is_at_home_and_deputy_before_it_is_answered() {
     let world = World::linked();
     for server in [&world.a, &world.b] {
-        let device = world.device_of(server);
+        let device = World::device_of(server);
         assert_eq!(block_on(world.b.homes.change_tokens(id(&device), token("t"))), Ok(()));
         assert_eq!((providers(&world.a, &device), providers(&world.b, &device)), (1, 1));
     }
@@ -462,7 +462,7 @@ fn a_change_is_at_home_and_deputy_before_it_is_answered() {
 #[test]
 fn a_deputy_serves_while_the_home_is_away_and_hands_back() {
     let world = World::linked();
-    let device = world.device_of(&world.b);
+    let device = World::device_of(&world.b);
     block_on(world.a.homes.change_tokens(id(&device), token("t1"))).unwrap();
     world.cut();
     block_on(world.a.homes.change_tokens(id(&device), token("t2"))).unwrap();
@@ -584,7 +584,7 @@ fn what_moves_later_goes_behind_what_is_there_already() {
     let devices: Vec<String> = (0..10).map(|n| format!("d{n}")).collect();
     let world = joined(&devices);
     world.place();
-    let device = world.device_of(&world.b);
+    let device = World::device_of(&world.b);
     assert_eq!(status(world.b.send(&device, "new")), Some(Status::Stored), "its former home cannot be asked");
     world.link();
     until("it has come", || page(&world.b, &device).0.len() == 3);
@@ -597,7 +597,7 @@ fn what_moves_later_goes_behind_what_is_there_already() {
 #[test]
 fn a_long_inbox_moves_in_parts() {
     let world = joined(&["d0".to_owned()]);
-    let device = world.device_of(&world.b);
+    let device = World::device_of(&world.b);
     block_on(world.a.homes.register(id(&device), None)).unwrap();
     for n in 0..500 {
         drop(world.a.send_long(&device, &format!("m{n}"), &"x".repeat(2000)));
