@@ -1,0 +1,130 @@
+//! What belongs to a server that joins moves there.
+
+use super::*;
+use crate::home::keys;
+use crate::model::ids::Seq;
+use crate::model::members::Members;
+use crate::store::Table;
+use crate::wire::config_request::More;
+
+/// `a` has been alone, and has an inbox and a token for each of these; then `b` joins.
+fn joined(devices: &[String]) -> World {
+    let store = |epoch| Arc::new(MemoryStore::new(Epoch(epoch)));
+    let a = Arc::new(Server::start("a", &["a"], 1, store(5)));
+    for device in devices {
+        block_on(a.homes.register(id(device), Some("client".parse().unwrap()))).unwrap();
+        for n in 0..3 {
+            assert_eq!(status(a.send(device, &format!("{device}-{n}"))), Some(Status::Stored));
+        }
+        block_on(a.homes.trim(id(device), Seq(1))).unwrap();
+    }
+    let b = Arc::new(Server::start("b", &["b"], 1, store(6)));
+    let wire = Wire::between(a.clone(), b.clone());
+    World { a, b, wire }
+}
+
+fn members() -> Members {
+    let mut members = Members::first(id("a"));
+    let _ = members.admit(&id("b"));
+    members
+}
+
+impl World {
+    fn place(&self) {
+        for server in [&self.b, &self.a] {
+            server.view.mesh.publish_placement(placement(&["a", "b"]));
+            server.homes.members_changed(&members());
+        }
+    }
+}
+
+fn page(server: &Server, device: &str) -> (Vec<u64>, Epoch) {
+    let fetch = Fetch { from_seq: None, to_seq: None, after: None, before: None, first: First::Oldest, limit: 1000 };
+    let page = block_on(server.homes.fetch(id(device), fetch)).unwrap();
+    (page.messages.iter().map(|(seq, _)| seq.0).collect(), page.epoch)
+}
+
+/// All that lies in the inbox of `device`, page by page.
+fn whole(server: &Server, device: &str) -> Vec<(Seq, String)> {
+    let mut all: Vec<(Seq, String)> = Vec::new();
+    loop {
+        let from_seq = all.last().map(|(seq, _)| seq.next());
+        let fetch = Fetch { from_seq, to_seq: None, after: None, before: None, first: First::Oldest, limit: 1000 };
+        let page = block_on(server.homes.fetch(id(device), fetch)).unwrap();
+        all.extend(page.messages.iter().map(|(seq, text)| (*seq, name_of(text))));
+        if page.more == More::No {
+            return all;
+        }
+    }
+}
+
+fn has_inbox(server: &Server, device: &str) -> bool {
+    server.store.get(Table::Inbox, &keys::envelope(&id(device), Seq(2))).unwrap().is_some()
+}
+
+#[test]
+fn what_belongs_to_a_newcomer_moves_there_with_its_numbers() {
+    let devices: Vec<String> = (0..40).map(|n| format!("d{n}")).collect();
+    let world = joined(&devices);
+    world.link();
+    world.place();
+    // At once, while they are on their way.
+    for device in devices.iter().rev() {
+        assert_eq!(page(&world.b, device), (vec![2, 3], Epoch(5)), "{device}");
+        assert_eq!(status(world.b.send(device, &format!("{device}-new"))), Some(Status::Stored));
+        assert_eq!(page(&world.a, device), (vec![2, 3, 4], Epoch(5)), "{device}");
+    }
+    let home = |device: &String| world.b.view.mesh.is_home(device);
+    until("all is where it belongs", || {
+        devices
+            .iter()
+            .all(|device| has_inbox(&world.b, device) == home(device) && has_inbox(&world.a, device) != home(device))
+    });
+    assert!(devices.iter().any(&home) && !devices.iter().all(home));
+    until("nothing is asked for any more", || world.b.homes.arrivals().unsettled().is_empty());
+    for device in &devices {
+        assert_eq!(
+            block_on(world.b.homes.profile(id(device))).unwrap().unwrap().client,
+            Some("client".parse().unwrap())
+        );
+        assert_eq!(page(&world.b, device), (vec![2, 3, 4], Epoch(5)), "{device}");
+    }
+    until("both keep the client's devices", || {
+        let client = "client".parse().unwrap();
+        let of = |server: &Server| crate::home::moving::devices_of(&*server.store, &client).unwrap().len();
+        of(&world.a) == 40 && of(&world.b) == 40
+    });
+}
+
+#[test]
+fn what_moves_later_goes_behind_what_is_there_already() {
+    let devices: Vec<String> = (0..10).map(|n| format!("d{n}")).collect();
+    let world = joined(&devices);
+    world.place();
+    let device = world.device_of(&world.b);
+    assert_eq!(status(world.b.send(&device, "new")), Some(Status::Stored), "its former home cannot be asked");
+    world.link();
+    until("it has come", || page(&world.b, &device).0.len() == 3);
+    let (seqs, epoch) = page(&world.b, &device);
+    assert_eq!(seqs, [1, 2, 3]);
+    assert!(epoch != Epoch(5) && epoch != Epoch(6), "numbers mean something else now");
+    assert_eq!(world.a.inbox(&device), ["new".to_owned(), format!("{device}-1"), format!("{device}-2")]);
+}
+
+#[test]
+fn a_long_inbox_moves_in_parts() {
+    let after = placement(&["a", "b"]);
+    let device = (0..).map(|n| format!("d{n}")).find(|device| *after.home(device) == id("b")).unwrap();
+    let world = joined(std::slice::from_ref(&device));
+    let verdicts: Vec<_> = (0..500).map(|n| world.a.send_long(&device, &format!("m{n}"), &"x".repeat(2000))).collect();
+    for verdict in verdicts {
+        assert_eq!(status(verdict), Some(Status::Stored));
+    }
+    let before = whole(&world.a, &device);
+    assert_eq!(before.len(), 502);
+    world.link();
+    world.place();
+    assert_eq!(whole(&world.b, &device), before, "at once");
+    until("it is there, and here no more", || has_inbox(&world.b, &device) && !has_inbox(&world.a, &device));
+    assert_eq!(whole(&world.a, &device), before);
+}
