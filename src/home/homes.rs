@@ -11,6 +11,7 @@ use super::abroad::{self, Abroad};
 use super::arrivals::{Arrivals, Subject};
 use super::debts::Debts;
 use super::mover::Placed;
+use super::moving::Shipments;
 use super::postman::Bell;
 use super::profile::{Profile, Trimmed};
 use super::question::{Answer, Question};
@@ -42,6 +43,7 @@ struct Inner {
     debts: Debts,
     arrivals: Arrivals,
     placed: Placed,
+    shipments: Shipments,
     bell: Bell,
 }
 
@@ -69,6 +71,7 @@ impl Homes {
             debts: Debts::default(),
             arrivals: Arrivals::default(),
             placed: Placed::default(),
+            shipments: Shipments::default(),
             bell: Bell::default(),
         }))
     }
@@ -107,6 +110,10 @@ impl Homes {
 
     pub(super) fn placed(&self) -> &Placed {
         &self.0.placed
+    }
+
+    pub(super) fn shipments(&self) -> &Shipments {
+        &self.0.shipments
     }
 
     pub(super) fn bell(&self) -> &Bell {

@@ -18,8 +18,8 @@ use crate::model::ids::{Incarnation, NodeId};
 use crate::model::members::{self, Blank, Meeting, Members, Merged, Regard, Standpoint};
 use crate::model::placement::Placement;
 
-/// Forgets a server for ever: it is no home any more, and comes back only under another id. While it lives it keeps its
-/// links, and may make new ones, so that it can ship what it has. Answered when this is on disk here and has been told to
+/// Forgets a server for ever: it is home to nothing any more. As long as it keeps something it is let in, so that it can
+/// give that away; after that it comes back only under another id. Answered when this is on disk here and has been told to
 /// the neighbours.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<(), Refusal>")]
@@ -72,9 +72,9 @@ impl Handler<Forget> for Node {
     fn handle(&mut self, Forget(server): Forget, _: &mut Self::Context) -> Self::Result {
         let mut members = self.members.clone();
         let decided = match members.is_member(&server) {
-            _ if server == self.server => Err(Refusal::new(
+            true if members.current().count() == 1 => Err(Refusal::new(
                 Code::Conflict,
-                "this server does not forget itself: ask another one, and then stop this one",
+                format!("{server} is the only member of this mesh: nobody could take what it keeps"),
             )),
             false if members.is_forgotten(&server) => Ok(()),
             false => Err(Refusal::new(Code::NotFound, format!("{server} is no member of this mesh"))),
@@ -122,24 +122,26 @@ impl Node {
 
     /// What becomes of the two clusters; changes nothing yet.
     fn meet(&mut self, theirs: &Introduction, blank: Blank) -> Result<Membership, Refusal> {
-        let regard = |members: &Members, of: &NodeId, life: Incarnation| {
-            let is_out = members.is_forgotten(of) && self.leaving.get(of) != Some(&life);
+        let regard = |members: &Members, of: &NodeId, life: Incarnation, blank: Blank| {
+            // A forgotten one that keeps something gives it away.
+            let is_out = members.is_forgotten(of) && blank == Blank::Yes && self.leaving.get(of) != Some(&life);
             if is_out { Regard::Forgotten } else { Regard::Welcome }
         };
         let life = self.topology.own().incarnation;
+        let their_blank = if theirs.blank { Blank::Yes } else { Blank::No };
         let own = Standpoint {
             node: self.server.clone(),
             cluster: *self.cluster.bytes(),
             members: self.members.current().count(),
             blank,
-            regard: regard(&self.members, &theirs.node, theirs.incarnation),
+            regard: regard(&self.members, &theirs.node, theirs.incarnation, their_blank),
         };
         let other = Standpoint {
             node: theirs.node.clone(),
             cluster: theirs.cluster,
             members: theirs.members.current().count(),
-            blank: if theirs.blank { Blank::Yes } else { Blank::No },
-            regard: regard(&theirs.members, &self.server, life),
+            blank: their_blank,
+            regard: regard(&theirs.members, &self.server, life, blank),
         };
         let meeting = members::meet(&own, &other);
         self.met.insert(theirs.node.clone(), meeting);
@@ -211,7 +213,7 @@ impl Node {
             self.neighbours.flood(&Hop::Members(members.clone().into()), from);
         }
         if members.is_forgotten(&self.server) && !self.members.is_forgotten(&self.server) {
-            log::error!("this server, {}, has been forgotten by its mesh: it is home to nothing any more", self.server);
+            self.begin_parting();
         }
         for server in members.forgotten().filter(|server| !self.members.is_forgotten(server)) {
             if let Some(record) = self.topology.get(server) {

@@ -1,4 +1,4 @@
-//! What belongs to a server that joins moves there.
+//! What belongs to a server that joins moves there, and what a forgotten one has to the others.
 
 use super::*;
 use crate::home::keys;
@@ -31,9 +31,19 @@ fn members() -> Members {
 
 impl World {
     fn place(&self) {
+        self.publish_members(&members(), &["a", "b"]);
+    }
+
+    fn forget_b(&self) {
+        let mut members = members();
+        let _ = members.forget(&id("b"));
+        self.publish_members(&members, &["a"]);
+    }
+
+    fn publish_members(&self, members: &Members, current: &[&str]) {
         for server in [&self.b, &self.a] {
-            server.view.mesh.publish_placement(placement(&["a", "b"]));
-            server.homes.members_changed(&members());
+            server.view.mesh.publish_placement(placement(current));
+            server.homes.members_changed(members);
         }
     }
 }
@@ -127,4 +137,80 @@ fn a_long_inbox_moves_in_parts() {
     assert_eq!(whole(&world.b, &device), before, "at once");
     until("it is there, and here no more", || has_inbox(&world.b, &device) && !has_inbox(&world.a, &device));
     assert_eq!(whole(&world.a, &device), before);
+}
+
+/// `b` is home to some of these, each with an inbox; with `b`'s own epoch.
+fn shared(devices: &[String]) -> World {
+    let world = joined(&[]);
+    world.link();
+    world.place();
+    until("b is at home", || world.b.homes.arrivals().unsettled().is_empty());
+    for device in devices {
+        block_on(world.a.homes.register(id(device), Some("client".parse().unwrap()))).unwrap();
+        for n in 0..3 {
+            assert_eq!(status(world.a.send(device, &format!("{device}-{n}"))), Some(Status::Stored));
+        }
+        block_on(world.a.homes.trim(id(device), Seq(1))).unwrap();
+    }
+    world
+}
+
+fn is_given_away(world: &World) -> bool {
+    let mut members = members();
+    let _ = members.forget(&id("b"));
+    crate::home::is_given_away(&*world.b.store, &members).unwrap()
+}
+
+#[test]
+fn what_a_forgotten_server_has_moves_to_the_others_with_its_numbers() {
+    let devices: Vec<String> = (0..40).map(|n| format!("d{n}")).collect();
+    let world = shared(&devices);
+    let were_at_b: Vec<&String> = devices.iter().filter(|device| world.b.view.mesh.is_home(device)).collect();
+    assert!(!were_at_b.is_empty() && were_at_b.len() < devices.len());
+    assert!(!is_given_away(&world));
+    world.forget_b();
+    // At once, while they are on their way; and from the server that leaves, too.
+    for device in devices.iter().rev() {
+        let epoch = if were_at_b.contains(&device) { Epoch(6) } else { Epoch(5) };
+        assert_eq!(page(&world.a, device), (vec![2, 3], epoch), "{device}");
+        assert_eq!(status(world.b.send(device, &format!("{device}-new"))), Some(Status::Stored));
+        assert_eq!(page(&world.b, device), (vec![2, 3, 4], epoch), "{device}");
+    }
+    until("it has given all away", || is_given_away(&world));
+    until("nothing is asked for any more", || world.a.homes.arrivals().unsettled().is_empty());
+    for device in &devices {
+        assert_eq!(page(&world.a, device).0, [2, 3, 4], "{device}");
+        let profile = block_on(world.a.homes.profile(id(device))).unwrap().unwrap();
+        assert_eq!(profile.client, Some("client".parse().unwrap()));
+    }
+}
+
+#[test]
+fn a_forgotten_server_that_comes_back_gives_away_what_it_had() {
+    let devices: Vec<String> = (0..10).map(|n| format!("d{n}")).collect();
+    let world = shared(&devices);
+    let device = devices.iter().find(|device| world.b.view.mesh.is_home(device)).unwrap();
+    let world = world.restart_b();
+    world.forget_b();
+    assert_eq!(status(world.a.send(device, "new")), Some(Status::Stored), "it goes on without");
+    assert_eq!(world.a.inbox(device), ["new"]);
+    world.link();
+    until("it has given all away", || is_given_away(&world));
+    assert_eq!(world.a.inbox(device), ["new".to_owned(), format!("{device}-1"), format!("{device}-2")]);
+}
+
+#[test]
+fn one_device_is_on_its_way_once_at_a_time() {
+    let world = shared(&["d0".to_owned(), "d1".to_owned(), "d2".to_owned(), "d3".to_owned()]);
+    let device = world.device_of(&world.b);
+    assert_eq!(status(world.a.send(&device, "m")), Some(Status::Stored));
+    world.forget_b();
+    let (sender, ends) = std::sync::mpsc::channel();
+    for _ in 0..20 {
+        let sender = sender.clone();
+        world.b.homes.ship(&id(&device), id("a"), Box::new(move |result| sender.send(result).unwrap()));
+    }
+    let ends: Vec<_> = (0..20).map(|_| ends.recv_timeout(std::time::Duration::from_secs(20)).unwrap()).collect();
+    assert!(ends.iter().filter(|end| **end == Ok(true)).count() <= 1, "what has gone is not sent again: {ends:?}");
+    assert!(ends.iter().all(Result::is_ok), "{ends:?}");
 }
