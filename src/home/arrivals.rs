@@ -14,13 +14,16 @@ use super::Homes;
 use super::boxes::put_json;
 use super::question::{Answer, Question};
 use super::queue::Command;
-use crate::model::ids::NodeId;
+use crate::model::ids::{Millis, NodeId};
 use crate::model::members::Members;
 use crate::model::placement::Placement;
 use crate::store::Journal;
+use crate::view::steady;
 
 /// Bytes that may wait for ids on their way here.
 const MAX_BYTES: usize = 64 << 20;
+/// A server that has just joined waits so long until it reaches the former homes, in milliseconds.
+const FRESH_MS: u64 = 2_000;
 
 /// What is asked for: a device, or the devices of a client.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -55,12 +58,23 @@ struct State {
     settled: HashMap<NodeId, Given>,
     /// Those who may still have something of ours, and how far they are to come.
     unsettled: HashMap<NodeId, Given>,
-    /// Grows when somebody becomes unsettled.
+    /// Grows when somebody becomes unsettled; since when it is what it is.
     round: u64,
+    since: Millis,
+    /// What is asked for when the next of its former homes can be reached.
+    put_off: Vec<Wanted>,
     waiting: HashMap<Subject, Vec<Command>>,
     bytes: usize,
     /// What has come in this round, or cannot.
     come: HashSet<Subject>,
+}
+
+/// What is to be had of former homes, one after the other.
+struct Wanted {
+    subject: Subject,
+    from: Vec<NodeId>,
+    /// In which it was asked for.
+    round: u64,
 }
 
 impl State {
@@ -73,12 +87,18 @@ impl State {
             of(&self.before, Given::AtJoining).into_iter().chain(of(&self.forgotten, Given::AtLeaving)).collect();
         if unsettled.iter().any(|(server, all)| self.unsettled.get(server) != Some(all)) {
             self.round += 1;
+            self.since = steady();
             self.come = HashSet::new();
         }
         if unsettled.is_empty() {
             self.come = HashSet::new();
         }
         self.unsettled = unsettled;
+    }
+
+    /// Whether `server` is waited for when it cannot be reached: whoever has just come finds the others one by one.
+    fn is_awaited(&self, server: &NodeId) -> bool {
+        self.unsettled.get(server) == Some(&Given::AtJoining) && steady().since(self.since) < FRESH_MS
     }
 
     /// Who may have something of `subject`, which is at home here.
@@ -123,8 +143,8 @@ impl Arrivals {
 }
 
 impl Homes {
-    /// Who the members are, in the order in which they came. To be called at the start, and when the list has changed and the
-    /// placement that follows from it is published.
+    /// Who the members are, in the order in which they came. To be called at the start, and when the list has changed, before
+    /// the placement that follows from it is published: from then on it is known who is to be asked first.
     pub fn members_changed(&self, members: &Members) {
         let Some(view) = self.view() else { return };
         let own = view.mesh.own();
@@ -175,7 +195,7 @@ impl Homes {
             let mut former = Vec::new();
             if is_ours && !state.come.contains(&subject) {
                 former = state.former_homes(&placement, &subject);
-                former.retain(|former| view.mesh.is_reachable(former));
+                former.retain(|former| view.mesh.is_reachable(former) || state.is_awaited(former));
             }
             if former.is_empty() {
                 self.here().push(command);
@@ -185,14 +205,23 @@ impl Homes {
             state.waiting.insert(subject.clone(), vec![command]);
             Some((former, state.round))
         });
-        if let Some((former, round)) = ask {
-            self.fetch_from(former, subject, round);
+        if let Some((from, round)) = ask {
+            self.seek(Wanted { subject, from, round });
         }
     }
 
-    /// Asks one former home after the other; then what waits for `subject` goes on.
-    fn fetch_from(&self, mut former: Vec<NodeId>, subject: Subject, round: u64) {
-        let Some(server) = former.pop() else {
+    /// Asks the former homes that could not be reached before. To be called several times a second.
+    pub(super) fn seek_put_off(&self) {
+        if self.arrivals().any.load(Ordering::Acquire) {
+            let wanted = self.arrivals().with(|state| std::mem::take(&mut state.put_off));
+            wanted.into_iter().for_each(|wanted| self.seek(wanted));
+        }
+    }
+
+    /// Asks one former home after the other; then what waits for it goes on.
+    fn seek(&self, wanted: Wanted) {
+        let Wanted { subject, mut from, round } = wanted;
+        let Some(server) = from.pop() else {
             return self.arrivals().with(|state| {
                 let waiting = state.waiting.remove(&subject).unwrap_or_default();
                 state.bytes -= waiting.iter().map(Command::cost).sum::<usize>();
@@ -202,6 +231,17 @@ impl Homes {
                 }
             });
         };
+        if !self.view().is_some_and(|view| view.mesh.is_reachable(&server)) {
+            let passed_over = self.arrivals().with(|state| {
+                if state.is_awaited(&server) {
+                    from.push(server);
+                    state.put_off.push(Wanted { subject, from, round });
+                    return None;
+                }
+                Some(Wanted { subject, from, round })
+            });
+            return passed_over.into_iter().for_each(|wanted| self.seek(wanted));
+        }
         let question = match &subject {
             Subject::Device(device) => Question::Give { device: device.clone() },
             Subject::Client(client) => Question::GiveClient { client: client.clone() },
@@ -211,7 +251,7 @@ impl Homes {
             if !matches!(result, Ok(Answer::Done)) {
                 log::warn!("what {server} has of {} could not be had now: it comes later", subject.id());
             }
-            homes.fetch_from(former, subject, round);
+            homes.seek(Wanted { subject, from, round });
         };
         self.remote().ask_then(&to, &question, Box::new(then));
     }

@@ -119,6 +119,7 @@ impl Mover {
 
     /// One round.
     pub(super) fn step(&mut self, postman: &Postman) {
+        postman.homes.seek_put_off();
         self.ask_former_homes(postman);
         if postman.homes.placed().strayed.swap(false, Ordering::AcqRel) {
             self.done = None;

@@ -179,6 +179,7 @@ impl Committer {
                 writes.push(Write::Put { table: Table::Inbox, key: keys::envelope(&device, at), value });
             }
         })?;
+        self.boxes.comes(&device);
         if let Some(record) = record {
             self.take_copy(Copy::Device { device, record }, now, writes)?;
         }

@@ -91,7 +91,7 @@ pub struct Moved {
     pub under: Epoch,
     /// Numbers below are those of its former home.
     pub upto: Seq,
-    /// Of these, those up to here have come: what of them is not here has been taken out since.
+    /// Of these, those up to here have come for certain: what of them is not here has been taken out since.
     #[serde(default)]
     pub come: Seq,
 }
@@ -141,6 +141,8 @@ pub struct Inbox {
     by_key: HashMap<Key, Seq>,
     by_collapse: HashMap<Key, Seq>,
     bytes: u64,
+    /// The last that has come from the former home; nobody knows yet whether it is durable.
+    coming: Seq,
     /// Nothing expires before this; spares looking through a full inbox at each append.
     calm_until: Millis,
 }
@@ -242,12 +244,12 @@ impl Inbox {
         if here.is_some() {
             return here;
         }
-        let at = match &mut self.head.moved {
+        let at = match &self.head.moved {
             Some(moved) if numbers == Numbers::Same && seq < moved.upto => {
                 if seq <= moved.come {
                     return None;
                 }
-                moved.come = seq;
+                self.coming = seq;
                 seq
             }
             _ => self.head.next,
@@ -256,6 +258,13 @@ impl Inbox {
         self.calm_until = Millis(0);
         self.insert(at, entry);
         Some(at)
+    }
+
+    /// All that was adopted is durable. What is taken out from now on is written together with this, or after it.
+    pub fn adopted(&mut self) {
+        if let Some(moved) = &mut self.head.moved {
+            moved.come = moved.come.max(self.coming);
+        }
     }
 
     /// The envelope at `seq` is acknowledged. False when there is none.
@@ -394,6 +403,11 @@ mod tests {
         let mut inbox = Inbox::default();
         let numbers = inbox.come(head, Epoch(1), Epoch(2), Epoch(99));
         assert_eq!(inbox.adopt(Seq(1), entry(1, None, 1), numbers), Some(Seq(1)));
+        // A crash has left the head alone.
+        let mut inbox = Inbox::restore(inbox.head(), []);
+        let numbers = inbox.come(head, Epoch(1), Epoch(2), Epoch(99));
+        assert_eq!(inbox.adopt(Seq(1), entry(1, None, 1), numbers), Some(Seq(1)));
+        inbox.adopted();
         assert!(inbox.remove(Seq(1)));
         let mut inbox = Inbox::restore(inbox.head(), []);
         // The former home had a crash before it took them out, and begins from the start.

@@ -231,10 +231,10 @@ impl Node {
     pub(super) fn place_homes(&self) {
         let members: Vec<NodeId> = self.members.current().cloned().collect();
         metrics::MEMBERS.set(members.len() as i64);
+        self.homes.members_changed(&self.members);
         if let Some(placement) = Placement::new(*self.cluster.bytes(), members, self.pins.clone()) {
             self.view.mesh.publish_placement(placement);
         }
-        self.homes.members_changed(&self.members);
     }
 }
 
