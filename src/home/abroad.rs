@@ -103,7 +103,8 @@ impl Abroad {
 
     /// Under the lock, so that nothing overtakes.
     fn send(&self, open: &mut Open, mesh: &Mesh, home: &NodeId, pending: Pending) {
-        let Some(incarnation) = mesh.routes().incarnation(home) else { return self.give_up(open, pending) };
+        let incarnation = mesh.routes().incarnation(home).filter(|_| mesh.takes_mail(home));
+        let Some(incarnation) = incarnation else { return self.give_up(open, pending) };
         open.last += 1;
         let number = open.last;
         let append = Dispatch::Append {

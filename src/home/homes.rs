@@ -354,6 +354,20 @@ impl Inboxes for Homes {
         self.append_for(Asker::Lane(device.clone()), item, why, None);
     }
 
+    fn goes_behind(&self, device: &NodeId, item: &Parcel) -> bool {
+        if abroad::is_held(item) {
+            // It comes late, so it comes with its place in the inbox where the home can give it one.
+            return self.view().is_some_and(|view| view.mesh.takes_mail(&view.mesh.home(device.as_str())));
+        }
+        item.custody == Custody::Own && self.0.abroad.holds(device)
+    }
+
+    fn present(&self, device: &NodeId) {
+        if self.0.abroad.holds(device) {
+            self.0.bell.ring(&[]);
+        }
+    }
+
     fn remove(&self, device: &NodeId, seq: Seq) {
         self.errand(device, Errand::Remove(seq));
     }

@@ -114,8 +114,7 @@ impl Postman {
 
     fn can_go_on(&self, device: &NodeId) -> bool {
         let mesh = &self.view.mesh;
-        let home = mesh.home(device.as_str());
-        home == *mesh.own() || mesh.is_reachable(&home) || self.view.is_present(device)
+        mesh.takes_mail(&mesh.home(device.as_str())) || self.view.is_present(device)
     }
 
     /// The next of what is held for `device`, through its lane as any other envelope.

@@ -174,40 +174,8 @@ impl<T> Lane<T> {
     }
 
     /// One envelope for this device.
-    pub fn offer(&mut self, mut item: Item<T>, now: Millis, out: &mut Effects<T>) {
-        if item.custody == Custody::Lent && (self.is_abroad() || !self.is_attached()) {
-            return Self::send_home(item, out);
-        }
-        if item.expires.is_some_and(|at| at <= now) {
-            // Nothing is learnt about its like, which may have come in time.
-            item.key = None;
-            return self.settle(item, Outcome::Dropped, out);
-        }
-        if let Some(key) = item.key.filter(|_| item.class == Class::Reliable) {
-            match self.seen.fate(key) {
-                Some(Fate::Settled(outcome)) => {
-                    out.push(Effect::Duplicate);
-                    item.key = None;
-                    return Self::settle_repeat(item, outcome, out);
-                }
-                Some(Fate::Pending) => {
-                    let here = self.edges.iter_mut().find_map(|edge| edge.outbox.find(key));
-                    let waiting = if here.is_some() { here } else { self.elsewhere.find(key) };
-                    if let Some(first) = waiting {
-                        out.push(Effect::Duplicate);
-                        if first.repeats.len() >= MAX_REPEATS {
-                            return Self::settle_repeat(item, Outcome::Failed, out);
-                        }
-                        first.repeats.extend(item.ticket);
-                        return;
-                    }
-                    // On its way into the inbox, which knows it: follow it there, to be answered after it.
-                    return self.append(item, Why::Behind, now, out);
-                }
-                None if self.is_attached() || self.is_abroad() => self.seen.insert(key, now),
-                None => {}
-            }
-        }
+    pub fn offer(&mut self, item: Item<T>, now: Millis, out: &mut Effects<T>) {
+        let Some(item) = self.admit(item, now, out) else { return };
         if self.is_abroad() {
             return self.send_abroad(item, now, out);
         }
@@ -215,6 +183,55 @@ impl<T> Lane<T> {
             Class::Reliable => self.offer_reliable(item, now, out),
             Class::Fast | Class::FastTracked => self.offer_fast(item, now, out),
         }
+    }
+
+    /// One envelope that is to go through the inbox wherever the device is: others that lie on the way there are older.
+    pub fn offer_behind(&mut self, item: Item<T>, now: Millis, out: &mut Effects<T>) {
+        if let Some(item) = self.admit(item, now, out) {
+            self.append(item, Why::Behind, now, out);
+        }
+    }
+
+    /// The item, unless it is settled or waits for another one of its like.
+    fn admit(&mut self, mut item: Item<T>, now: Millis, out: &mut Effects<T>) -> Option<Item<T>> {
+        if item.custody == Custody::Lent && (self.is_abroad() || !self.is_attached()) {
+            Self::send_home(item, out);
+            return None;
+        }
+        if item.expires.is_some_and(|at| at <= now) {
+            // Nothing is learnt about its like, which may have come in time.
+            item.key = None;
+            self.settle(item, Outcome::Dropped, out);
+            return None;
+        }
+        let Some(key) = item.key.filter(|_| item.class == Class::Reliable) else { return Some(item) };
+        match self.seen.fate(key) {
+            Some(Fate::Settled(outcome)) => {
+                out.push(Effect::Duplicate);
+                item.key = None;
+                Self::settle_repeat(item, outcome, out);
+                return None;
+            }
+            Some(Fate::Pending) => {
+                let here = self.edges.iter_mut().find_map(|edge| edge.outbox.find(key));
+                let waiting = if here.is_some() { here } else { self.elsewhere.find(key) };
+                if let Some(first) = waiting {
+                    out.push(Effect::Duplicate);
+                    if first.repeats.len() >= MAX_REPEATS {
+                        Self::settle_repeat(item, Outcome::Failed, out);
+                    } else {
+                        first.repeats.extend(item.ticket);
+                    }
+                } else {
+                    // On its way into the inbox, which knows it: follow it there, to be answered after it.
+                    self.append(item, Why::Behind, now, out);
+                }
+                return None;
+            }
+            None if self.is_attached() || self.is_abroad() => self.seen.insert(key, now),
+            None => {}
+        }
+        Some(item)
     }
 
     fn offer_reliable(&mut self, item: Item<T>, now: Millis, out: &mut Effects<T>) {

@@ -17,6 +17,7 @@ pub mod lane;
 pub mod members;
 pub mod outbox;
 pub mod placement;
+pub mod post;
 pub mod rate;
 pub mod routes;
 pub mod seen;

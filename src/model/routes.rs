@@ -44,6 +44,15 @@ impl Routes {
         &self.own.server
     }
 
+    /// The same, but for `servers`, which count as unreachable; those behind them are still reached through them.
+    #[must_use]
+    pub fn without(&self, servers: &[NodeId]) -> Self {
+        let mut less = self.clone();
+        less.ways.retain(|server, _| !servers.contains(server));
+        less.servers.retain(|server| !servers.contains(server));
+        less
+    }
+
     /// The neighbour by which frames for `server` go; none for ourselves.
     pub fn next(&self, server: &NodeId) -> Option<&NodeId> {
         self.ways.get(server).map(|way| &way.next)

@@ -5,7 +5,9 @@
 //! - a message is open until it is acknowledged, or given back by [`Outgoing::reset`], never both;
 //! - a number means something only with the sender's incarnation and the generation: a newer one is another stream, which
 //!   begins at 1, and an older one is over;
-//! - what is open stays under the limit, but an empty stream takes one message of any size.
+//! - what is open stays under the limit, but an empty stream takes one message of any size;
+//! - the two streams of a pair follow each other: who begins a generation has lost the other, and with it its own answers to
+//!   what came in an older one, so that the other begins that generation too ([`Outgoing::follow`]).
 //!
 //! An [`Outgoing`] lives as long as its server's incarnation, also while the other server is away: were it made anew, its
 //! generation would be one that the receiver has seen. Where messages go, and when a server counts as away, is left to the
@@ -108,6 +110,21 @@ impl<M> Outgoing<M> {
         (self.first..).zip(self.open.iter().map(|(message, _)| message))
     }
 
+    /// The other side has begun `generation`. Where that is ahead, what is open is numbered anew within it; whether something
+    /// was sent before, whose answers may be lost.
+    pub fn follow(&mut self, generation: u64) -> bool {
+        if generation <= self.generation {
+            return false;
+        }
+        let was_used = self.first > 1 || !self.open.is_empty();
+        self.generation = generation;
+        self.first = 1;
+        self.wait = RESEND_MS;
+        // Overdue at once.
+        self.since = Millis(0);
+        was_used
+    }
+
     /// Begins the next generation and gives back what is open, in order: the other server is away, or is another one.
     pub fn reset(&mut self) -> Vec<M> {
         self.generation += 1;
@@ -140,14 +157,17 @@ pub struct Incoming {
 }
 
 impl Incoming {
+    /// Whether a message of this generation would be the first of its stream.
+    pub fn is_new(&self, incarnation: Incarnation, generation: u64) -> bool {
+        (incarnation, generation) > (self.incarnation, self.generation)
+    }
+
     /// The message with these numbers has come.
     pub fn receive(&mut self, incarnation: Incarnation, generation: u64, number: u64) -> Received {
-        let (current, theirs) = ((self.incarnation, self.generation), (incarnation, generation));
-        if theirs < current {
-            return Received::Duplicate;
-        }
-        if theirs > current {
+        if self.is_new(incarnation, generation) {
             *self = Self { incarnation, generation, ..Self::default() };
+        } else if (incarnation, generation) != (self.incarnation, self.generation) {
+            return Received::Duplicate;
         }
         if number <= self.taken {
             self.due = true;

@@ -3,6 +3,8 @@
 //! Each server tells the highest epoch that it has heard of, and one that takes over goes beyond it. Two servers that
 //! cannot hear each other must not come upon the same: the low bits are a server's own.
 
+use std::collections::HashSet;
+
 use actix::prelude::*;
 use sha2::{Digest, Sha256};
 
@@ -42,22 +44,21 @@ impl Node {
         self.announce_about(ctx);
     }
 
-    /// Begins an epoch where the servers that came or went make this one act for others, or again for its own. To be called
-    /// when the routes are published.
-    pub(super) fn begin_epoch_after(
+    /// Begins an epoch where the servers that come or go make this one act for others, or again for its own. To be called
+    /// before the routes are published: what comes after that is numbered at once.
+    pub(super) fn begin_epoch_before(
         &mut self,
         before: &Routes,
-        lost: &[NodeId],
-        gained: &[NodeId],
+        after: &Routes,
+        changed: &HashSet<NodeId>,
         ctx: &mut Context<Self>,
     ) {
         // As deputy of one that is gone.
-        let acts = lost.iter().any(|server| self.members.is_member(server));
+        let acts = changed.iter().any(|server| before.is_reachable(server) && self.members.is_member(server));
         // As home, for which another one has acted while it could not be reached.
         let own = self.view.sessions.epoch();
-        let routes = self.view.mesh.routes();
-        let theirs = gained.iter().filter(|server| !before.is_reachable(server));
-        let returns = theirs.filter_map(|server| routes.about(server)).any(|about| about.epoch >= own);
+        let theirs = changed.iter().filter(|server| !before.is_reachable(server));
+        let returns = theirs.filter_map(|server| after.about(server)).any(|about| about.epoch >= own);
         if acts || returns {
             self.begin_epoch(ctx);
         }

@@ -253,6 +253,7 @@ impl Actor for Node {
         ctx.run_interval(ASK, |node, ctx| {
             node.view.tick();
             node.pump();
+            node.start_over(ctx);
             node.look_at_standing(ctx);
         });
     }

@@ -1,6 +1,7 @@
 //! From what is announced to what the data path reads: routes, links and places.
 //!
-//! Order matters: the ways are published first, then what lay on a way that is no more is taken back (lanes, then what was
+//! Order matters: the epoch of the order in which this server would number the sessions of others comes first, then the ways
+//! are published, then what lay on a way that is no more is taken back (lanes, then what was
 //! posted), then the homes are told, and last the members of sessions with presence.
 
 use std::collections::HashSet;
@@ -42,6 +43,7 @@ impl Node {
         let changed = changed(&before, &routes);
         let at_changed = changed.iter().flat_map(|server| self.directory.devices_at(server));
         let was = self.presence(at_changed);
+        self.begin_epoch_before(&before, &routes, &changed, ctx);
         let lost = self.view.mesh.publish(routes.clone(), self.neighbours.queues());
         for server in &changed {
             // The list of an earlier life says nothing.
@@ -58,7 +60,6 @@ impl Node {
             self.directory.devices_at(server).for_each(|device| self.view.look_again(device));
         }
         self.homes.reachable(&gained);
-        self.begin_epoch_after(&before, &lost, &gained, ctx);
         self.tell_changes(was).iter().for_each(|device| self.welcome(device));
         if self.directory.lacks(&routes) {
             self.neighbours.owe_digests(None);
@@ -76,6 +77,28 @@ impl Node {
         self.view.devices.for_each(|device| self.view.look_again(device.id()));
         self.view.post_again(lost);
         self.homes.lost(lost);
+    }
+
+    /// Servers that had lost us are taken for lost, and found again: what they were sent is sent once more, and whoever has
+    /// seen it says so.
+    pub(super) fn start_over(&mut self, ctx: &mut Context<Self>) {
+        let lost = self.view.mesh.take_behind();
+        if lost.is_empty() {
+            return;
+        }
+        log::info!("{lost:?} had lost this server: what is not answered is sent again");
+        if lost.iter().any(|server| self.members.is_member(server)) {
+            // For a moment this server may act in their stead.
+            self.begin_epoch(ctx);
+        }
+        let routes = self.view.mesh.routes();
+        self.view.mesh.hide(&lost);
+        self.find_other_ways(&lost);
+        self.view.mesh.publish(routes.as_ref().clone(), self.neighbours.queues());
+        for server in &lost {
+            self.directory.devices_at(server).for_each(|device| self.view.look_again(device));
+        }
+        self.homes.reachable(&lost);
     }
 
     /// The list of `server` says something else of these devices; `was` is who of them was present before.

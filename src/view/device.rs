@@ -210,6 +210,7 @@ impl View {
             lane.place(self.place_of(&device.id).as_ref(), self.mesh.own(), now, out);
         });
         self.give_back();
+        self.inboxes.present(&device.id);
     }
 
     pub fn detach(&self, device: &Arc<Device>, connection: ConnectionId) {

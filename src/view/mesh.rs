@@ -65,6 +65,8 @@ pub struct Mesh {
     origins: Origins,
     /// By server: fates that are not sent yet.
     fates: Mutex<HashMap<NodeId, Vec<(u64, Fate)>>>,
+    /// Servers that had lost us while we had not lost them.
+    behind: Mutex<Vec<NodeId>>,
     /// What this server says of itself.
     returning: Returning,
 }
@@ -81,6 +83,7 @@ impl Mesh {
             streams: Streams::default(),
             origins: Origins::default(),
             fates: Mutex::default(),
+            behind: Mutex::default(),
             returning: Returning::default(),
         }
     }
@@ -118,6 +121,13 @@ impl Mesh {
 
     pub fn is_reachable(&self, server: &NodeId) -> bool {
         self.routes.load().is_reachable(server)
+    }
+
+    /// Whether envelopes may go into the inboxes at `server`. Those of one that is about to go could not be read soon: they are
+    /// held by others meanwhile.
+    pub fn takes_mail(&self, server: &NodeId) -> bool {
+        let routes = self.routes.load();
+        server == &self.own || routes.about(server).is_some_and(|about| about.standing != Standing::Draining)
     }
 
     pub fn placement(&self) -> Arc<Placement> {
@@ -190,12 +200,29 @@ impl Mesh {
         let link_to = |routes: &Routes, links: &HashMap<NodeId, Arc<LinkQueue>>, server: &NodeId| {
             routes.next(server).and_then(|next| links.get(next)).map(|queue| Arc::as_ptr(queue) as usize)
         };
+        for server in routes.servers().iter().filter(|server| !former.0.is_reachable(server)) {
+            if self.streams.known(server).is_some() {
+                // It may not know that it was lost, and wait for answers that are.
+                let _ = self.send(server, &Dispatch::Fates(Vec::new()));
+            }
+        }
         for server in self.streams.servers() {
             if link_to(&former.0, &former.1, &server) != link_to(&routes, &links, &server) {
                 self.send_again(&server);
             }
         }
         lost
+    }
+
+    /// The servers that had lost us, and have come upon us again, before we have lost them: what was sent to them is under way
+    /// anew, but whatever they had answered may be lost. They are to be taken for lost, and found again at once.
+    pub fn take_behind(&self) -> Vec<NodeId> {
+        std::mem::take(&mut *self.behind.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes these for unreachable until [`Self::publish`]. What is on its way to them stays so.
+    pub fn hide(&self, servers: &[NodeId]) {
+        self.routes.store(Arc::new(self.routes.load().without(servers)));
     }
 
     /// Sends `dispatch` to another server: it arrives there once, and in order, unless [`Self::publish`] says that the server is
@@ -329,6 +356,9 @@ impl Mesh {
             }
             let stream = self.origins.of(&origin);
             let mut stream = stream.lock().unwrap_or_else(PoisonError::into_inner);
+            if stream.is_new(incarnation, stop.generation) && self.streams.follow(&origin, stop.generation) {
+                self.behind.lock().unwrap_or_else(PoisonError::into_inner).push(origin.clone());
+            }
             if !stream.receive(incarnation, stop.generation, stop.number) {
                 metrics::LINK_REPEATED.inc();
                 continue;

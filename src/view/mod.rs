@@ -52,6 +52,11 @@ pub type Parcel = Item<Ticket>;
 pub trait Inboxes: Send + Sync {
     /// Stores `item`; answers with [`View::appended`].
     fn append(&self, device: &Arc<Device>, item: Parcel, why: Why);
+    /// Whether a reliable envelope is to go through the inbox wherever the device is, because older ones are held on the way
+    /// there. Called under the lock of the device's lane.
+    fn goes_behind(&self, device: &NodeId, item: &Parcel) -> bool;
+    /// A device has come within reach; what is held for it may go on.
+    fn present(&self, device: &NodeId);
     /// These are acknowledged.
     fn remove(&self, device: &NodeId, seq: Seq);
     /// Everything up to `to` is acknowledged.
@@ -85,7 +90,7 @@ pub struct View {
     edges: edges::Asked<u64>,
     gatherings: edges::Asked<Vec<(NodeId, u64)>>,
     handles: forward::Handles,
-    post: posted::Post,
+    post: posted::Posts,
     /// What could not be sent to other servers: to be given back to its lanes.
     unsent: Mutex<Vec<u64>>,
     inboxes: Box<dyn Inboxes>,
@@ -103,7 +108,7 @@ impl View {
             gatherings: edges::Asked::default(),
             places: Places::default(),
             handles: forward::Handles::default(),
-            post: posted::Post::default(),
+            post: posted::Posts::default(),
             unsent: Mutex::default(),
             devices: Devices::new(outbox_limit),
             sessions: SessionTable::new(epoch),

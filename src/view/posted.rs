@@ -2,25 +2,23 @@
 //! client, whose home knows its devices.
 //!
 //! This server stays their custodian: what is posted is kept until the verdict comes, and goes to whoever serves next when
-//! the server it was sent to is lost. Nobody is waited for beyond [`PATIENCE_MS`].
+//! the server it was sent to is lost. In which order, and for how long, is the model's ([`Post`]).
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 
 use super::mesh::Acting;
 use super::{Parcel, Share, Ticket, View, Waiter, Whom, fresh_id, steady};
+use crate::metrics;
 use crate::model::custody::{Counts, Outcome};
 use crate::model::decide::Sender;
 use crate::model::envelope::{Envelope, Feature};
 use crate::model::frames::{Carried, Denial, Dispatch};
-use crate::model::ids::{ClientId, EnvelopeId, Millis, NodeId, SessionId};
+use crate::model::ids::{ClientId, EnvelopeId, NodeId, SessionId};
 use crate::model::outbox::Class;
-
-/// How long an envelope may wait for somebody who serves its session or client, in milliseconds.
-const PATIENCE_MS: u64 = 8_000;
+use crate::model::post::{Post, Subject, With};
 
 /// What another server is to see to.
 #[derive(Clone)]
@@ -30,19 +28,11 @@ enum What {
 }
 
 impl What {
-    /// Who sees to it now.
-    fn acting(&self, view: &View) -> Acting {
-        match self {
-            Self::Session { session, .. } => view.serves(session),
-            Self::Client { client, .. } => view.mesh.acting(client.as_str()),
-        }
-    }
-
     /// Whose home sees to it.
-    fn subject(&self) -> &str {
+    fn subject(&self) -> Subject {
         match self {
-            Self::Session { session, .. } => session.as_str(),
-            Self::Client { client, .. } => client.as_str(),
+            Self::Session { session, .. } => Subject::Session(session.clone()),
+            Self::Client { client, .. } => Subject::Client(client.clone()),
         }
     }
 
@@ -61,50 +51,40 @@ impl What {
     }
 }
 
+/// An envelope that another server sees to, or is to see to, and who waits for that.
 struct Posted {
     ticket: Ticket,
     what: What,
-    /// Whom it was sent to; `None` while nobody serves.
-    to: Option<NodeId>,
-    since: Millis,
-}
-
-/// Bytes that may be posted and not answered for; what comes beyond is refused to its sender.
-const LIMIT: usize = 64 << 20;
-
-#[derive(Default)]
-struct Open {
-    /// In the order in which they were sent.
-    posted: std::collections::BTreeMap<u64, Posted>,
-    bytes: usize,
 }
 
 /// See the module's header.
 #[derive(Default)]
-pub(super) struct Post {
-    next: AtomicU64,
-    open: Mutex<Open>,
+pub(super) struct Posts {
+    open: Mutex<Post<Posted>>,
+    /// Spares everybody the lock while nothing is open.
+    any: AtomicBool,
 }
 
-impl Post {
-    fn open<R>(&self, act: impl FnOnce(&mut Open) -> R) -> R {
+impl Posts {
+    fn open<R>(&self, act: impl FnOnce(&mut Post<Posted>) -> R) -> R {
         // Nothing panics while it is held.
-        act(&mut self.open.lock().unwrap_or_else(PoisonError::into_inner))
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let answer = act(&mut open);
+        self.any.store(!open.is_empty(), Ordering::Release);
+        metrics::POSTED_BYTES.set(open.bytes() as i64);
+        answer
     }
 
-    fn take(&self, number: u64) -> Option<Posted> {
-        self.open(|open| {
-            let posted = open.posted.remove(&number)?;
-            open.bytes -= posted.what.bytes();
-            Some(posted)
-        })
+    /// Something of this session is with another server, or waits: what comes now goes behind it.
+    pub(super) fn has(&self, subject: impl FnOnce() -> Subject) -> bool {
+        self.any.load(Ordering::Acquire) && self.open(|open| open.has(&subject()))
     }
 }
 
 impl View {
     /// Nothing is on its way to another server, and nothing waits for one that serves.
     pub fn is_quiet(&self) -> bool {
-        self.mesh.is_quiet() && self.post.open(|open| open.posted.is_empty())
+        self.mesh.is_quiet() && self.post.open(|open| open.is_empty())
     }
 
     /// To the home of `session`, which is another server: what the sender's frame said, as it came. The envelope's id.
@@ -134,12 +114,12 @@ impl View {
                 self.post(what, &ticket, None);
                 self.release(&ticket);
             }
-            None => {
-                // Nobody waits for it, and nobody may have it.
-                if let Acting::There(server) = self.mesh.acting(what.subject()) {
-                    let _ = self.mesh.send(&server, &what.dispatch(0));
-                }
-            }
+            // Nobody waits for it, and nobody may have it: it waits for nobody either.
+            None => match self.acting_for(&what.subject()) {
+                Acting::There(server) => drop(self.mesh.send(&server, &what.dispatch(0))),
+                Acting::Here => self.serve(what, None),
+                Acting::Nobody => metrics::FAST.dropped.inc(),
+            },
         }
     }
 
@@ -154,7 +134,7 @@ impl View {
         ticket: Option<&Ticket>,
     ) {
         // What nobody waits for would go round while servers disagree.
-        let Some(ticket) = ticket else { return crate::metrics::FAST.dropped.inc() };
+        let Some(ticket) = ticket else { return metrics::FAST.dropped.inc() };
         let from = match ticket.whom() {
             Whom::Server { server, .. } => Some(server.clone()),
             Whom::Sender(_) | Whom::Held(_) => None,
@@ -169,49 +149,73 @@ impl View {
         self.post(What::Client { client, except, envelope: item.carried(steady()) }, ticket, None);
     }
 
-    /// `from` is the server that has sent it here, if one has.
-    fn post(&self, what: What, ticket: &Ticket, from: Option<&NodeId>) {
-        let number = self.post.next.fetch_add(1, Ordering::Relaxed) + 1;
-        let since = steady();
-        let bytes = what.bytes();
-        let taken = self.post.open(|open| {
-            if open.bytes > 0 && open.bytes + bytes > LIMIT {
-                return false;
-            }
-            open.bytes += bytes;
-            // What was posted before and waits for somebody who serves goes first.
-            let waits =
-                open.posted.values().any(|posted| posted.to.is_none() && posted.what.subject() == what.subject());
-            let mut posted = Posted { ticket: ticket.clone(), what, to: None, since };
-            if !waits {
-                self.send_posted(number, &mut posted, from);
-            }
-            open.posted.insert(number, posted);
-            true
-        });
-        if !taken {
-            self.settle(ticket, Outcome::Failed);
+    /// Who sees to it now.
+    fn acting_for(&self, subject: &Subject) -> Acting {
+        match subject {
+            Subject::Session(session) => self.serves(session),
+            Subject::Client(client) => self.mesh.acting(client.as_str()),
         }
     }
 
-    /// To whoever serves now, if somebody does. Under the lock of what is open, so that nothing overtakes.
-    fn send_posted(&self, number: u64, posted: &mut Posted, from: Option<&NodeId>) {
-        posted.to = match posted.what.acting(self) {
-            // It would come back at once.
-            Acting::There(server) if Some(&server) == from => None,
-            Acting::There(server) => {
-                let sent = self.mesh.send(&server, &posted.what.dispatch(number));
-                sent.is_ok().then_some(server)
+    /// `from` is the server that has sent it here, if one has.
+    fn post(&self, what: What, ticket: &Ticket, from: Option<&NodeId>) {
+        let (subject, bytes) = (what.subject(), what.bytes());
+        let posted = Posted { ticket: ticket.clone(), what };
+        match self.post.open(|open| open.push(subject.clone(), posted, bytes, steady())) {
+            Ok(()) => self.go_on(&subject, from),
+            Err(Posted { ticket, .. }) => self.settle(&ticket, Outcome::Failed),
+        }
+    }
+
+    /// Whatever of a line may go now goes. What came from `from` does not go back there at once.
+    fn go_on(&self, subject: &Subject, from: Option<&NodeId>) {
+        loop {
+            let with = match self.acting_for(subject) {
+                Acting::Here => With::Here,
+                Acting::There(server) if Some(&server) != from => With::There(server),
+                // Tried again by `post_again`.
+                Acting::There(_) | Acting::Nobody => return,
+            };
+            // Sent under the lock, so that nothing overtakes.
+            let step = self.post.open(|open| {
+                let (number, posted) = open.next(subject, &with)?;
+                let With::There(server) = &with else { return Some((number, Some(posted.what.clone()))) };
+                if self.mesh.send(server, &posted.what.dispatch(number)).is_ok() {
+                    return Some((number, None));
+                }
+                open.unsent(number);
+                None
+            });
+            match step {
+                None => return,
+                Some((_, None)) => {}
+                Some((number, Some(what))) => {
+                    if let Some(ticket) = self.waits_posted(number) {
+                        self.serve(what, Some(ticket));
+                    }
+                    self.post.open(|open| drop(open.take(number)));
+                }
             }
-            // Found out by `post_again`, outside of the lock.
-            Acting::Here | Acting::Nobody => None,
-        };
+        }
+    }
+
+    fn serve(&self, what: What, ticket: Option<Ticket>) {
+        match (what, ticket) {
+            (What::Session { sender, id, text, .. }, ticket) => {
+                self.serve_session(&sender, id, &text, ticket.as_ref());
+            }
+            (What::Client { client, except, envelope }, Some(ticket)) => {
+                self.serve_client(client, except, envelope, ticket);
+            }
+            // Only what is reliable goes to a client's home.
+            (What::Client { .. }, None) => {}
+        }
     }
 
     /// The server that was asked to see to it answers.
     pub(super) fn verdict(&self, number: u64, counts: Counts) {
-        if let Some(posted) = self.post.take(number) {
-            self.settle_all(&posted.ticket, counts);
+        if let Some(ticket) = self.take_posted(number) {
+            self.settle_all(&ticket, counts);
         }
     }
 
@@ -223,64 +227,39 @@ impl View {
             }
             return;
         }
-        if let Some(posted) = self.post.take(number) {
-            self.deny(&posted.ticket, why);
+        if let Some(ticket) = self.take_posted(number) {
+            self.deny(&ticket, why);
         }
+    }
+
+    fn take_posted(&self, number: u64) -> Option<Ticket> {
+        let (subject, waits, Posted { ticket, .. }) = self.post.open(|open| {
+            let (subject, posted) = open.take(number)?;
+            let waits = open.has(&subject);
+            Some((subject, waits, posted))
+        })?;
+        if waits {
+            self.go_on(&subject, None);
+        }
+        Some(ticket)
     }
 
     /// Who waits for what was posted as `number`.
     pub(super) fn waits_posted(&self, number: u64) -> Option<Ticket> {
-        self.post.open(|open| open.posted.get(&number).map(|posted| posted.ticket.clone()))
+        self.post.open(|open| open.get(number).map(|posted| posted.ticket.clone()))
     }
 
     /// What was posted to servers that are `lost` goes to whoever serves next; and what has found nobody tries again, until
     /// its time is over. To be called when servers are lost, and every second or so.
     pub fn post_again(&self, lost: &[NodeId]) {
-        let now = steady();
-        let mut here = Vec::new();
-        let mut late = Vec::new();
-        self.post.open(|open| {
-            let mut blocked: HashMap<String, ()> = HashMap::new();
-            let mut gone = Vec::new();
-            for (number, posted) in &mut open.posted {
-                if posted.to.as_ref().is_some_and(|to| lost.contains(to)) {
-                    posted.to = None;
-                }
-                if posted.to.is_some() {
-                    continue;
-                }
-                if now.since(posted.since) > PATIENCE_MS {
-                    gone.push((*number, false));
-                    continue;
-                }
-                if blocked.contains_key(posted.what.subject()) {
-                    continue;
-                }
-                if posted.what.acting(self) == Acting::Here {
-                    gone.push((*number, true));
-                    continue;
-                }
-                self.send_posted(*number, posted, None);
-                if posted.to.is_none() {
-                    blocked.insert(posted.what.subject().to_owned(), ());
-                }
-            }
-            for (number, is_here) in gone {
-                if let Some(posted) = open.posted.remove(&number) {
-                    open.bytes -= posted.what.bytes();
-                    if is_here { here.push(posted) } else { late.push(posted) }
-                }
-            }
+        let (late, waiting) = self.post.open(|open| {
+            open.lost(lost);
+            (open.give_up(steady()), open.waiting())
         });
-        for posted in late {
-            self.settle(&posted.ticket, Outcome::Failed);
+        for Posted { ticket, .. } in late {
+            self.settle(&ticket, Outcome::Failed);
         }
-        for Posted { ticket, what, .. } in here {
-            match what {
-                What::Session { sender, id, text, .. } => self.serve_session(&sender, id, &text, Some(&ticket)),
-                What::Client { client, except, envelope } => self.serve_client(client, except, envelope, ticket),
-            }
-        }
+        waiting.iter().for_each(|subject| self.go_on(subject, None));
     }
 
     /// This server is asked by `from` to see to an envelope to a session of which it is the home.

@@ -15,6 +15,7 @@ use crate::model::envelope::{Encoded, Envelope, Feature, Stamp};
 use crate::model::ids::{ClientId, EnvelopeId, Millis, NodeId, SessionId};
 use crate::model::lane::Place;
 use crate::model::outbox::{Class, Custody, Item, Keep, Prompt};
+use crate::model::post::Subject;
 use crate::model::seen::Key;
 use crate::model::session::Notice as SessionNotice;
 use crate::wire::native;
@@ -146,7 +147,11 @@ impl View {
         }
         self.on(&device, |lane, now, out| {
             lane.place(self.place_of(id).as_ref(), self.mesh.own(), now, out);
-            lane.offer(item, now, out);
+            if item.class == Class::Reliable && self.inboxes.goes_behind(id, &item) {
+                lane.offer_behind(item, now, out);
+            } else {
+                lane.offer(item, now, out);
+            }
         });
     }
 
@@ -171,6 +176,7 @@ impl View {
             });
             self.give_back();
         }
+        self.inboxes.present(device);
     }
 
     fn drop_fast(&self, item: Parcel) {
@@ -198,8 +204,10 @@ impl View {
                 ticket.expect(1);
             }
             match self.mesh.acting(client.as_str()) {
-                Acting::Here => self.inboxes().to_client(client, except, item),
-                Acting::There(_) | Acting::Nobody => self.to_home_of_client(client, except, &item),
+                Acting::Here if !self.post.has(|| Subject::Client(client.clone())) => {
+                    self.inboxes().to_client(client, except, item);
+                }
+                Acting::Here | Acting::There(_) | Acting::Nobody => self.to_home_of_client(client, except, &item),
             }
         }
     }

@@ -15,6 +15,7 @@ use super::View;
 use super::mesh::Acting;
 use crate::model::decide::{Known, Sessions};
 use crate::model::ids::{NodeId, SessionId};
+use crate::model::post::Subject;
 use crate::model::session::Session;
 
 const SHARDS: usize = 64;
@@ -188,6 +189,8 @@ impl Sessions for Here<'_> {
 impl Sessions for View {
     fn session(&self, id: &SessionId) -> Known {
         match self.serves(id) {
+            // Behind what others are still to answer for, so that nothing overtakes.
+            Acting::Here if self.post.has(|| Subject::Session(id.clone())) => Known::Elsewhere,
             Acting::Here => Here(&self.sessions).session(id),
             Acting::There(_) | Acting::Nobody => Known::Elsewhere,
         }

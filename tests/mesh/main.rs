@@ -131,6 +131,37 @@ fn a_server_in_a_new_life_is_reached_again() {
     assert_eq!(confirmed(&received["a"]), all("delivered", 20..30));
 }
 
+/// As when one of two servers stands still for a while: when it wakes, it does not know that it was away.
+#[test]
+fn who_was_taken_for_lost_and_does_not_know_is_answered_all_the_same() {
+    for read_before in [true, false] {
+        let mut net = Net::line(3);
+        net.attach("a", 0);
+        net.attach("b", 2);
+        (0..5).for_each(|number| write(&net, 0, "a", "b", number));
+        net.run();
+        let mut got = if read_before { net.read("b") } else { Vec::new() };
+        net.cut(0, 1);
+        net.cut(1, 2);
+        net.publish_at(&[2]);
+        net.link(0, 1);
+        net.link(1, 2);
+        (5..10).for_each(|number| write(&net, 0, "a", "b", number));
+        net.publish_at(&[2, 1, 0]);
+        let mut received = net.settle();
+        got.extend(received.remove("b").unwrap());
+        assert_eq!(confirmed(&received["a"]).len(), 10, "{read_before}: every one is told of");
+        let delivered = payloads(&got, 1);
+        let texts: Vec<String> = net.disk.appended.lock().unwrap().iter().map(|(_, text)| text.clone()).collect();
+        let stored = payloads(&texts, 1);
+        assert!(
+            (0..10).all(|number| delivered.contains(&number) || stored.contains(&number)),
+            "{delivered:?} {stored:?}"
+        );
+        assert!(delivered.is_sorted() && stored.is_sorted(), "{delivered:?} {stored:?}");
+    }
+}
+
 #[test]
 fn what_a_roaming_device_has_not_acknowledged_follows_it() {
     let mut net = Net::line(3);
@@ -215,6 +246,7 @@ fn world(seed: u64) {
                     net.publish();
                 }
             }
+            7 if random(2) == 0 => net.publish_at(&[random(4), random(4)]),
             7 => net.publish(),
             8 => received.extend(net.read("b")),
             _ => {

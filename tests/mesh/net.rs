@@ -47,6 +47,10 @@ impl Inboxes for Home {
     fn append(&self, device: &Arc<Device>, item: Parcel, _: Why) {
         self.disk.asked.lock().unwrap().push_back(Ask::Append(self.server, device.clone(), item));
     }
+    fn goes_behind(&self, _: &NodeId, _: &Parcel) -> bool {
+        false
+    }
+    fn present(&self, _: &NodeId) {}
     fn remove(&self, _: &NodeId, _: Seq) {}
     fn trim(&self, _: &NodeId, _: Seq) {}
     fn acknowledge(&self, _: &NodeId, _: Key) {}
@@ -127,6 +131,12 @@ impl Net {
 
     /// Every server learns of the graph as it is now.
     pub(crate) fn publish(&mut self) {
+        let all: Vec<usize> = (0..self.servers.len()).collect();
+        self.publish_at(&all);
+    }
+
+    /// Only these learn of it: the others come to know it when it is another one again.
+    pub(crate) fn publish_at(&mut self, whom: &[usize]) {
         let mut everywhere = Vec::new();
         for (at, server) in self.servers.iter().enumerate() {
             let mut topology = Topology::new(server.id.clone(), Incarnation(server.incarnation), about());
@@ -136,7 +146,7 @@ impl Net {
             everywhere.push(topology);
         }
         let records: Vec<_> = everywhere.iter().map(|topology| topology.own().clone()).collect();
-        for (at, mut topology) in everywhere.into_iter().enumerate() {
+        for (at, mut topology) in everywhere.into_iter().enumerate().filter(|(at, _)| whom.contains(at)) {
             for record in &records {
                 // Our own comes back to us, too.
                 let _ = topology.accept(record.clone(), Millis(0));
@@ -234,11 +244,32 @@ impl Net {
             }
             moved |= self.disk_step();
             self.servers.iter().for_each(|server| server.view.tick());
+            for at in 0..self.servers.len() {
+                moved |= self.start_over(at);
+            }
             let waits = self.queues.values().any(|(queue, _)| queue.bytes() > 0);
             if !moved && !waits {
                 return;
             }
         }
+    }
+
+    /// As the node does it.
+    fn start_over(&mut self, at: usize) -> bool {
+        let view = &self.servers[at].view;
+        let lost = view.mesh.take_behind();
+        if lost.is_empty() {
+            return false;
+        }
+        let routes = view.mesh.routes();
+        view.mesh.hide(&lost);
+        view.devices.for_each(|device| view.look_again(device.id()));
+        view.post_again(&lost);
+        let links = self.queues.iter().filter(|((from, _), _)| *from == at);
+        let links = links.map(|((_, to), (queue, _))| (self.servers[*to].id.clone(), queue.clone())).collect();
+        view.mesh.publish(routes.as_ref().clone(), links);
+        view.devices.for_each(|device| view.look_again(device.id()));
+        true
     }
 
     fn disk_step(&mut self) -> bool {

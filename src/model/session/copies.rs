@@ -46,6 +46,13 @@ impl Horizon {
         }
     }
 
+    /// The change of `version`, and what has come after it, is not known after all.
+    pub(super) fn forget(&mut self, scribe: &NodeId, version: Version) {
+        if let Some(known) = self.0.get_mut(scribe) {
+            *known = Version(version.0.saturating_sub(1)).min(*known);
+        }
+    }
+
     pub(super) fn join(&mut self, other: &Self) {
         other.0.iter().for_each(|(scribe, version)| self.note(scribe, *version));
     }

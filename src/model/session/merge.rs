@@ -20,7 +20,7 @@ pub struct Merged {
     pub session: Session,
     /// What is to be written where the first copy is; empty: it contained the other. A crash may cut it short: a record
     /// says that its scribe's earlier changes are contained, so those who left go first, then what was changed here, of
-    /// which nothing was missing, then members in the order of their changes, and the session's own record is the last.
+    /// which nothing was missing (those first whom we had already), then members in the order of their changes, and the session's own record is the last.
     pub records: Vec<Record>,
 }
 
@@ -117,7 +117,11 @@ impl Session {
     pub(super) fn records_to(&self, after: &Self) -> Vec<Record> {
         let mut put: Vec<&Member> =
             after.members().filter(|member| self.member(&member.node) != Some(*member)).collect();
-        put.sort_by_key(|member| (member.scribe != self.scribe.server, member.changed));
+        put.sort_by_key(|member| {
+            let is_ours = member.scribe == self.scribe.server;
+            // A name that we have given is free before somebody comes who has it by right.
+            (!is_ours, is_ours && self.member(&member.node).is_none(), member.changed)
+        });
         let gone = self.members().filter(|member| after.member(&member.node).is_none());
         let put = put.into_iter().cloned().map(Record::Member);
         gone.cloned().map(Record::Gone).chain(put).chain([Record::Session(after.stored())]).collect()

@@ -109,12 +109,13 @@ impl Session {
     /// From the store, or from another server; `members` in any order.
     ///
     /// Of two records that have a place or an id in common the older is a remnant: a crash has cut short what took its
-    /// place. It is left out.
+    /// place. It is left out; where another server has changed it, what that server has done since is taken from it anew.
     ///
     /// Errors: when one device has two records.
     pub fn load(stored: Stored, members: impl IntoIterator<Item = Member>, scribe: Scribe) -> Result<Self, Damaged> {
         let mut members: Vec<Member> = members.into_iter().collect();
         let mut session = Self::empty(stored, scribe);
+        let known = session.horizon.clone();
         for member in &members {
             // The record of a member is written without that of the session, which may be older.
             session.version = session.version.max(member.changed);
@@ -139,8 +140,12 @@ impl Session {
                 places.insert(member.joined);
                 names.extend(own.into_iter().flatten().cloned());
             }
+            if !fits && member.scribe != session.scribe.server {
+                session.horizon.forget(&member.scribe, member.changed);
+            }
             fits
         });
+        session.horizon.join(&known);
         let fit = members.into_iter().all(|member| session.put(member));
         if fit { Ok(session) } else { Err(Damaged { session: session.id }) }
     }

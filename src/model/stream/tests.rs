@@ -39,6 +39,22 @@ fn a_reset_gives_back_what_is_open_and_begins_anew() {
 }
 
 #[test]
+fn who_is_behind_follows_and_sends_again_what_is_open() {
+    let mut stream = Outgoing::new(100);
+    assert!(!stream.follow(3), "nothing was sent whose answer could be lost");
+    for message in 0..3 {
+        stream.push(message, 5, NOW).unwrap();
+    }
+    stream.acked(3, 1, NOW);
+    assert!(!stream.follow(3) && !stream.follow(2));
+    assert!(stream.follow(4) && stream.overdue(NOW));
+    assert_eq!((stream.generation(), stream.bytes(), open(&mut stream)), (4, 10, vec![(1, 1), (2, 2)]));
+    assert_eq!(stream.acked(3, 2, NOW), 0, "of the generation before");
+    stream.acked(4, 2, NOW);
+    assert!(stream.is_empty() && stream.follow(5), "all was taken, and not all answered");
+}
+
+#[test]
 fn an_empty_stream_takes_one_message_of_any_size() {
     let mut stream = Outgoing::new(10);
     assert_eq!(stream.push(1, usize::MAX, NOW), Ok(1));

@@ -23,6 +23,11 @@ pub(super) struct Ack {
 }
 
 impl Origin {
+    /// Whether it is the first that comes of its generation.
+    pub(super) fn is_new(&self, incarnation: Incarnation, generation: u64) -> bool {
+        self.incoming.is_new(incarnation, generation)
+    }
+
     /// Whether the frame is the next one.
     pub(super) fn receive(&mut self, incarnation: Incarnation, generation: u64, number: u64) -> bool {
         self.since += 1;

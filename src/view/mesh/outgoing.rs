@@ -62,7 +62,7 @@ impl Streams {
         streams.entry(server.clone()).or_insert_with(|| Arc::new(Mutex::new(Stream(Outgoing::new(LIMIT))))).clone()
     }
 
-    fn known(&self, server: &NodeId) -> Option<Arc<Mutex<Stream>>> {
+    pub(super) fn known(&self, server: &NodeId) -> Option<Arc<Mutex<Stream>>> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).get(server).cloned()
     }
 
@@ -74,6 +74,12 @@ impl Streams {
         if let Some(stream) = self.known(server) {
             stream.lock().unwrap_or_else(PoisonError::into_inner).0.reset();
         }
+    }
+
+    /// `server` has begun a generation; whether it has lost answers to what we had sent.
+    pub(super) fn follow(&self, server: &NodeId, generation: u64) -> bool {
+        let stream = self.known(server);
+        stream.is_some_and(|stream| stream.lock().unwrap_or_else(PoisonError::into_inner).0.follow(generation))
     }
 
     pub(super) fn acked(&self, by: &NodeId, generation: u64, number: u64, now: Millis) {

@@ -10,7 +10,8 @@ The rules (section 9 of the specification) are checked over the whole history at
   counted apart, for a test to demand that there is none where no home was unreachable;
 - *untold*: an edge lived on for `bound` seconds after something was sent on it, and nothing was said about it;
 - *refused*: a sender was told anything but that it is confirmed, or that it must try again: all recipients exist;
-- *split*: two envelopes have the same place in a session's order, or one has two.
+- *split*: two envelopes have the same place in a session's order, or one has two within an epoch. While a mesh is cut in two, or when
+  the server that numbers dies, what has got through to some before is numbered once more for the others, in a higher epoch.
 """
 
 import collections
@@ -242,5 +243,6 @@ def _sessions(history, verdict):
             session = history.envelopes[source, one.id].session
             if places.setdefault((session, one.place), (source, one.id)) != (source, one.id):
                 verdict.split.append(f"{session} {one.place}: {places[session, one.place]} and {(source, one.id)}")
-            if of.setdefault((source, one.id), one.place) != one.place:
-                verdict.split.append(f"{one.id} is {of[source, one.id]} and, for {node}, {one.place}")
+            key = source, one.id, one.place[0]
+            if of.setdefault(key, one.place) != one.place:
+                verdict.split.append(f"{one.id} is {of[key]} and, for {node}, {one.place}")
