@@ -3,8 +3,6 @@
 //! Nothing here decides anything: it shows `GET /v1/mesh`. What the server says is text of others, and is cleaned before
 //! it reaches a terminal.
 
-#![expect(clippy::doc_markdown, reason = "these comments are shown in a terminal, as help")]
-
 use std::fmt::Write as _;
 
 use clap::Subcommand;
@@ -111,6 +109,7 @@ struct Mesh {
     node_id: String,
     servers: Vec<Server>,
     forgotten: Vec<String>,
+    other_pins: Vec<String>,
     path: Option<Path>,
 }
 
@@ -179,6 +178,10 @@ impl Mesh {
         }
         if !self.forgotten.is_empty() {
             let _ = writeln!(shown, "\nforgotten: {}", self.forgotten.join(", "));
+        }
+        if !self.other_pins.is_empty() {
+            let (own, others) = (&self.node_id, self.other_pins.join(", "));
+            let _ = writeln!(shown, "\nother pins than {own}: {others}: give all servers the same");
         }
         if let Some(path) = &self.path {
             let _ = writeln!(shown, "\n{path}");
@@ -302,7 +305,7 @@ impl std::fmt::Display for Table {
 mod tests {
     use super::*;
 
-    const TOLD: &str = r#"{"node_id":"s1","keeps_records":true,"members":["s1","s2","s4"],"forgotten":["s3"],"servers":[
+    const TOLD: &str = r#"{"node_id":"s1","keeps_records":true,"members":["s1","s2","s4"],"forgotten":["s3"],"pins":["eu-=s1"],"other_pins":["s2"],"servers":[
         {"node_id":"s1","member":true,"reachable":true,"standing":"serving","incarnation":1,"addr":"10.0.0.1","port":80,
          "region":null,"connections":3,"max_connections":100,"attachments":3,"homes":0.5,"cost_us":0,"via":null,
          "links":[{"peer":"s2","cost_us":900,"state":"up","queue_bytes":12,"unacknowledged_bytes":7}]},
@@ -328,6 +331,8 @@ s1 - s2  1.5 ms  up            12 B   7 B
 s2 - s4  80 us   one end only
 
 forgotten: s3
+
+other pins than s1: s2: give all servers the same
 
 way from s1 to s2, without s1 - s4: s1 -> s2 (1.5 ms)
 ";

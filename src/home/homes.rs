@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 
 use super::abroad::{self, Abroad};
 use super::arrivals::{Arrivals, Subject};
+use super::coming::Coming;
 use super::debts::Debts;
 use super::mover::Placed;
 use super::moving::Shipments;
@@ -42,6 +43,7 @@ struct Inner {
     abroad: Arc<Abroad>,
     debts: Debts,
     arrivals: Arrivals,
+    coming: Coming,
     placed: Placed,
     shipments: Shipments,
     bell: Bell,
@@ -70,6 +72,7 @@ impl Homes {
             abroad,
             debts: Debts::default(),
             arrivals: Arrivals::default(),
+            coming: Coming::default(),
             placed: Placed::default(),
             shipments: Shipments::default(),
             bell: Bell::default(),
@@ -106,6 +109,10 @@ impl Homes {
 
     pub(super) fn arrivals(&self) -> &Arrivals {
         &self.0.arrivals
+    }
+
+    pub(super) fn coming(&self) -> &Coming {
+        &self.0.coming
     }
 
     pub(super) fn placed(&self) -> &Placed {

@@ -10,6 +10,7 @@ mod arrivals;
 mod asked;
 mod blank;
 mod boxes;
+mod coming;
 mod committer;
 mod copies;
 mod debts;

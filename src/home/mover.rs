@@ -106,11 +106,11 @@ impl Walk {
 }
 
 impl Mover {
-    /// What is known from before: nothing is to be moved while the members are still the same.
+    /// What is known from before: nothing is to be moved while members and pins are still the same.
     pub(super) fn restore(&mut self, postman: &Postman) -> Result<(), StoreError> {
         let placement = postman.view.mesh.placement();
-        let placed: Option<Vec<NodeId>> = read_json(&*postman.store, &keys::placed())?;
-        if placed.is_some_and(|placed| placed == placement.members()) {
+        let placed: Option<(Vec<NodeId>, u64)> = read_json(&*postman.store, &keys::placed())?;
+        if placed.is_some_and(|(members, pins)| members == placement.members() && pins == placement.pins_digest()) {
             postman.homes.placed().set(placement.members());
             self.done = Some(placement);
         }
@@ -158,7 +158,9 @@ impl Mover {
         self.done = Some(placement.clone());
         postman.homes.placed().set(placement.members());
         // Not written, it is only done once more.
-        postman.homes.submit(vec![put_json(keys::placed(), &placement.members())], Box::new(|_| {}));
+        postman
+            .homes
+            .submit(vec![put_json(keys::placed(), &(placement.members(), placement.pins_digest()))], Box::new(|_| {}));
     }
 
     /// Whether all that is ours has come.

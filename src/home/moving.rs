@@ -231,23 +231,23 @@ impl Homes {
         let homes = self.clone();
         let then: Then<Parts> = Box::new(move |packed| match packed {
             Ok(Parts { parts, .. }) if parts.is_empty() => done(Ok(false)),
-            Ok(Parts { parts, gone }) => homes.send_parts(to, parts.into_iter(), gone, done),
+            Ok(Parts { parts, gone }) => homes.send_parts(&to, parts.into_iter(), gone, done),
             Err(Unavailable) => done(Err(Unavailable)),
         });
         // Behind all that was to be written before.
         self.here().push(Command::Read(Request::Pack { device: device.clone(), then }));
     }
 
-    fn send_parts(&self, to: NodeId, mut parts: std::vec::IntoIter<Part>, gone: Gone, done: Then<bool>) {
+    fn send_parts(&self, to: &NodeId, mut parts: std::vec::IntoIter<Part>, gone: Gone, done: Then<bool>) {
         let Some(part) = parts.next() else {
             let done = Box::new(move |result: Result<(), Unavailable>| done(result.map(|()| true)));
             return self.here().push(Command::Moved { part: Box::new(gone), done });
         };
         let (homes, server) = (self.clone(), to.clone());
         let then = move |result| match result {
-            Ok(Answer::Done) => homes.send_parts(server, parts, gone, done),
+            Ok(Answer::Done) => homes.send_parts(&server, parts, gone, done),
             _ => done(Err(Unavailable)),
         };
-        self.remote().ask_then(&to, &Question::Part(Box::new(part)), Box::new(then));
+        self.remote().ask_then(to, &Question::Part(Box::new(part)), Box::new(then));
     }
 }

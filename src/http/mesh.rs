@@ -12,7 +12,7 @@ use super::{Answer, Shared};
 use crate::model::codes::{Code, Refusal};
 use crate::model::ids::{Incarnation, NodeId};
 use crate::model::members::Blank;
-use crate::model::placement::Placement;
+use crate::model::placement::{Pin, Placement};
 use crate::model::topology::{Scheme, Standing};
 use crate::node::{Forget, LinkSeen, ServerSeen, Survey, Surveyed};
 
@@ -28,12 +28,17 @@ struct Mesh<'a> {
     servers: Vec<Server<'a>>,
     members: &'a [NodeId],
     forgotten: &'a [NodeId],
+    /// Of this server.
+    pins: &'a [Pin],
+    /// Servers that it has met and that have other pins.
+    other_pins: &'a [NodeId],
     #[serde(skip_serializing_if = "Option::is_none")]
     path: Option<Path<'a>>,
 }
 
 /// What is absent of a server is not known: it has departed.
 #[derive(Serialize)]
+#[expect(clippy::struct_excessive_bools, reason = "these are the fields of a JSON object")]
 struct Server<'a> {
     node_id: &'a NodeId,
     member: bool,
@@ -132,6 +137,8 @@ pub(super) async fn show(state: Shared, request: HttpRequest) -> Answer {
         servers,
         members: &known.members,
         forgotten: &known.forgotten,
+        pins: &state.config.pins,
+        other_pins: &known.other_pins,
         path,
     }))
 }

@@ -41,9 +41,12 @@ pub struct Drain {
 pub struct Drained(pub oneshot::Sender<()>);
 
 /// Makes an offer of another server for a device that is sent away, if there is one. Called often, on the node's thread.
+type Offering = Box<dyn Fn(&NodeId) -> Option<Box<RawValue>> + Send>;
+
+/// Gives the node what makes the offers for devices that it sends away.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct Offers(pub Box<dyn Fn(&NodeId) -> Option<Box<RawValue>> + Send>);
+pub struct Offers(pub Offering);
 
 pub(super) struct Plan {
     began: Instant,

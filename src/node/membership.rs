@@ -16,6 +16,7 @@ use crate::model::codes::{Code, Refusal};
 use crate::model::frames::Hop;
 use crate::model::ids::{Incarnation, NodeId};
 use crate::model::members::{self, Blank, Meeting, Members, Merged, Regard, Standpoint};
+use crate::model::pin::{self, Pin};
 use crate::model::placement::Placement;
 
 /// Forgets a server for ever: it is home to nothing any more. As long as it keeps something it is let in, so that it can
@@ -44,6 +45,7 @@ impl Handler<Meet> for Node {
     type Result = AtomicResponse<Self, Result<Introduction, Refusal>>;
 
     fn handle(&mut self, Meet { theirs }: Meet, _: &mut Self::Context) -> Self::Result {
+        let of_pins = (theirs.node.clone(), theirs.pins);
         let met = self.blank().into_actor(self).then(move |blank, node, _| {
             let decided = node.meet(&theirs, blank);
             let before = (node.cluster, node.members.clone());
@@ -58,9 +60,10 @@ impl Handler<Meet> for Node {
             }
             .into_actor(node)
         });
-        AtomicResponse::new(Box::pin(met.map(|result: Result<_, Refusal>, node, ctx| {
+        AtomicResponse::new(Box::pin(met.map(move |result: Result<_, Refusal>, node, ctx| {
             let (decided, blank) = result?;
             node.adopt(decided, None, ctx);
+            node.compare_pins(&of_pins.0, of_pins.1);
             Ok(node.introduction(blank))
         })))
     }
@@ -117,6 +120,28 @@ impl Node {
             cluster: *self.cluster.bytes(),
             members: self.members.clone(),
             blank: blank == Blank::Yes,
+            pins: pin::digest(&self.pins),
+        }
+    }
+
+    /// A pin may be given before its server has joined; or its name is wrong.
+    pub(super) fn look_at_pins(&self) {
+        let unknown = |pin: &&Pin| !self.members.is_member(&pin.server) && pin.server != self.server;
+        for pin in self.pins.iter().filter(unknown) {
+            log::warn!("the pin {pin} counts when {} has joined: it is no member of this mesh yet", pin.server);
+        }
+    }
+
+    /// A server that has other pins than this one looks for homes elsewhere. Said once, for all may be about to be
+    /// restarted with new ones.
+    fn compare_pins(&mut self, server: &NodeId, theirs: u64) {
+        if theirs == pin::digest(&self.pins) {
+            self.other_pins.remove(server);
+        } else if self.other_pins.insert(server.clone()) {
+            log::warn!(
+                "the pins of {server} are not those of {}: they look for homes in different places until both have the same",
+                self.server
+            );
         }
     }
 
@@ -144,7 +169,8 @@ impl Node {
             regard: regard(&theirs.members, &self.server, life, blank),
         };
         let meeting = members::meet(&own, &other);
-        self.met.insert(theirs.node.clone(), meeting);
+        let cluster = if meeting == Meeting::WeJoin { theirs.cluster.into() } else { self.cluster };
+        self.met.insert(theirs.node.clone(), (meeting, cluster));
         match meeting {
             Meeting::Same => {
                 let mut members = self.members.clone();
@@ -162,7 +188,7 @@ impl Node {
                 let mut members = theirs.members.clone();
                 let _ = members.admit(&theirs.node);
                 let _ = members.admit(&self.server);
-                Ok(Membership { cluster: theirs.cluster.into(), members })
+                Ok(Membership { cluster, members })
             }
             Meeting::Refused if own.regard == Regard::Forgotten => Err(Refusal::new(
                 Code::Forbidden,
@@ -206,11 +232,11 @@ impl Node {
         if (cluster, &members) == (self.cluster, &self.members) {
             return;
         }
-        if cluster != self.cluster {
+        if cluster == self.cluster {
+            self.neighbours.flood(&Hop::Members(members.clone().into()), from);
+        } else {
             // Whoever was linked with us is of another cluster than this server now: they meet again.
             self.neighbours.iter().for_each(|(_, neighbour)| neighbour.stop.do_send(LinkStop));
-        } else {
-            self.neighbours.flood(&Hop::Members(members.clone().into()), from);
         }
         if members.is_forgotten(&self.server) && !self.members.is_forgotten(&self.server) {
             self.begin_parting();

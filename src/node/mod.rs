@@ -20,7 +20,7 @@ mod regions;
 mod standing;
 mod survey;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -77,6 +77,8 @@ pub struct Node {
     homes: Homes,
     standing: Arc<Standing>,
     next: u64,
+    /// Servers that were met and have other pins.
+    other_pins: BTreeSet<NodeId>,
     drain: Option<drain::Plan>,
     offers: Option<Offers>,
     push: PushHandle,
@@ -93,8 +95,8 @@ pub struct Node {
     parting: Parting,
     looks_at_parting: bool,
     pins: Vec<Pin>,
-    /// What each server's last greeting has come to.
-    met: HashMap<NodeId, Meeting>,
+    /// What each server's last greeting has come to, and of which cluster both are by it.
+    met: HashMap<NodeId, (Meeting, ClusterId)>,
 
     topology: Topology,
     address: Address,
@@ -142,6 +144,7 @@ impl Node {
             homes,
             standing,
             next: 1,
+            other_pins: BTreeSet::new(),
             drain: None,
             offers: None,
             push,
@@ -215,12 +218,20 @@ impl Node {
         }
     }
 
-    /// Announces how full the server is when that is another matter than before: the busier, the less often.
+    /// Looks how full the server is: what is news is announced the next time that this server says anything of itself.
     fn weigh(&mut self) {
-        let (now, told) = (self.standing.connections(), self.load.connections);
-        let max_connections = self.standing.max();
-        if now.abs_diff(told) > told / 16 || max_connections != self.load.max_connections || now == 0 {
-            self.load = Load { connections: now, max_connections };
+        let now = Load { connections: self.standing.connections(), max_connections: self.standing.max() };
+        if now.is_news_to(self.load) {
+            self.load = now;
+        }
+    }
+
+    /// A device has come. That the server is full is announced at once, or others would send people here until the next
+    /// tick; that it has room again waits for that.
+    fn look_whether_full(&mut self, ctx: &mut Context<Self>) {
+        if self.standing.is_full() && !self.load.is_full() {
+            self.weigh();
+            self.announce_about(ctx);
         }
     }
 
@@ -249,6 +260,7 @@ impl Actor for Node {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         self.homes.members_changed(&self.members);
+        self.look_at_pins();
         ctx.run_interval(TICK, Self::tick);
         ctx.run_interval(ASK, |node, ctx| {
             node.view.tick();
@@ -330,6 +342,7 @@ impl Handler<Attach> for Node {
         let connection = ConnectionId(self.next);
         self.next += 1;
         self.standing.came();
+        self.look_whether_full(ctx);
         let number = self.number_for(&id);
         self.view.attach(&device, connection, Options { number, ..options });
         self.belongs_to(&device, client.as_ref());

@@ -274,13 +274,13 @@ impl Mesh {
             let carry =
                 Carry { hops: 0, origin: self.own.clone(), incarnation: self.incarnation(), stops, body: body.clone() };
             // What the link does not take is sent again.
-            self.queue(&links, next, &Hop::Carry(carry), Urgency::Data);
+            Self::queue(&links, next, &Hop::Carry(carry), Urgency::Data);
         }
         drop(locked);
         failed
     }
 
-    fn queue(&self, links: &HashMap<NodeId, Arc<LinkQueue>>, next: &NodeId, hop: &Hop, urgency: Urgency) -> Delivery {
+    fn queue(links: &HashMap<NodeId, Arc<LinkQueue>>, next: &NodeId, hop: &Hop, urgency: Urgency) -> Delivery {
         let Some(queue) = links.get(next) else {
             metrics::LINK_DROPPED.with_label_values(&["no link"]).inc();
             return Delivery::Refused;
@@ -303,7 +303,7 @@ impl Mesh {
         stream.again(server, super::steady(), |stop, body| {
             let carry =
                 Carry { hops: 0, origin: self.own.clone(), incarnation: self.incarnation(), stops: vec![stop], body };
-            self.queue(&links, next, &Hop::Carry(carry), Urgency::Data)
+            Self::queue(&links, next, &Hop::Carry(carry), Urgency::Data)
         });
     }
 
@@ -396,7 +396,7 @@ impl Mesh {
             let carry =
                 Carry { hops: carry.hops, origin: carry.origin.clone(), incarnation: carry.incarnation, stops, body };
             metrics::LINK_RELAYED.inc();
-            self.queue(&links, next, &Hop::Carry(carry), Urgency::Data);
+            Self::queue(&links, next, &Hop::Carry(carry), Urgency::Data);
         }
     }
 
@@ -412,7 +412,7 @@ impl Mesh {
         let (routes, links) = (self.routes.load(), self.links.load());
         if let Some(next) = routes.next(&to).filter(|next| *next != from && hops < MAX_HOPS) {
             let hop = Hop::Acked { hops: hops + 1, to: to.clone(), by, incarnation, generation, number };
-            self.queue(&links, next, &hop, Urgency::Control);
+            Self::queue(&links, next, &hop, Urgency::Control);
         }
     }
 
@@ -433,7 +433,7 @@ impl Mesh {
                 generation: ack.generation,
                 number: ack.number,
             };
-            self.queue(&links, next, &hop, Urgency::Control);
+            Self::queue(&links, next, &hop, Urgency::Control);
         }
     }
 
