@@ -71,8 +71,8 @@ impl Identity {
     }
 
     /// A server's id is nobody else's, whatever the key says.
-    pub fn refuse_id_of(&self, server: &NodeId) -> Result<(), AuthError> {
-        if self.node == *server { Err(AuthError::ServerId) } else { Ok(()) }
+    pub fn refuse_ids_of<'a>(&self, servers: impl IntoIterator<Item = &'a NodeId>) -> Result<(), AuthError> {
+        if servers.into_iter().any(|server| self.node == *server) { Err(AuthError::ServerId) } else { Ok(()) }
     }
 }
 

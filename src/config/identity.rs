@@ -13,6 +13,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rand::distr::{Alphanumeric, SampleString};
@@ -112,6 +113,8 @@ struct Kept<M> {
 pub struct DataDir {
     path: PathBuf,
     _lock: File,
+    /// One file is written at a time.
+    writing: Mutex<()>,
 }
 
 impl DataDir {
@@ -147,7 +150,7 @@ impl DataDir {
             Err(TryLockError::Error(source)) => return Err(IdentityError::Io { path: file, source }),
         }
         lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id())).map_err(failed(&file))?;
-        Ok(Self { path: path.to_owned(), _lock: lock })
+        Ok(Self { path: path.to_owned(), _lock: lock, writing: Mutex::default() })
     }
 
     pub fn path(&self) -> &Path {
@@ -201,14 +204,29 @@ impl DataDir {
         Ok(())
     }
 
-    /// Keeps the highest epoch of sessions that was given out. Blocks until it is on disk.
+    /// Keeps the highest epoch of sessions that was given out. Blocks until it is on disk, it or a higher one.
     pub fn keep_epoch(&self, epoch: u64) -> Result<(), IdentityError> {
-        self.write(EPOCH, &epoch.to_string())
+        self.raise(EPOCH, epoch)
     }
 
-    /// Keeps the number of a life that began without a start. Blocks until it is on disk.
+    /// Keeps the number of a life that began without a start. Blocks until it is on disk, it or a higher one.
     pub fn keep_incarnation(&self, incarnation: u64) -> Result<(), IdentityError> {
-        self.write(INCARNATION, &incarnation.to_string())
+        self.raise(INCARNATION, incarnation)
+    }
+
+    /// Whoever has a higher number may be quicker.
+    fn raise(&self, name: &str, number: u64) -> Result<(), IdentityError> {
+        let writing = self.writing();
+        let kept = self.read(name)?.and_then(|text| text.parse::<u64>().ok());
+        if kept.is_some_and(|kept| kept >= number) {
+            return Ok(());
+        }
+        self.write_alone(name, &number.to_string(), &writing)
+    }
+
+    fn writing(&self) -> MutexGuard<'_, ()> {
+        // A file is replaced as a whole, whoever panics.
+        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn node(&self, given: Option<&NodeId>) -> Result<NodeId, IdentityError> {
@@ -250,6 +268,10 @@ impl DataDir {
     }
 
     fn write(&self, name: &str, text: &str) -> Result<(), IdentityError> {
+        self.write_alone(name, text, &self.writing())
+    }
+
+    fn write_alone(&self, name: &str, text: &str, _: &MutexGuard<'_, ()>) -> Result<(), IdentityError> {
         let path = self.path.join(name);
         self.replace(&path, text).map_err(|source| IdentityError::Io { path, source })
     }
@@ -324,6 +346,20 @@ mod tests {
         assert_eq!(data.begin(None).unwrap().node, east);
         let error = data.begin(Some(&"west".parse().unwrap())).unwrap_err().to_string();
         assert!(error.contains("belongs to the server east-1, not to west"), "{error}");
+    }
+
+    #[test]
+    fn of_two_who_keep_a_number_at_a_time_the_higher_wins() {
+        let dir = tempfile::tempdir().unwrap();
+        let data = DataDir::open(dir.path()).unwrap();
+        data.begin(None).unwrap();
+        std::thread::scope(|scope| {
+            for thread in 0..4 {
+                let data = &data;
+                scope.spawn(move || (0..25).for_each(|n| data.keep_epoch(10 + thread + 4 * n).unwrap()));
+            }
+        });
+        assert_eq!(data.begin(None).unwrap().epoch, 10 + 3 + 4 * 24 + 1);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::reader::{Request, Whom};
 use super::remote::Reply;
 use crate::model::frames::Dispatch;
 use crate::model::ids::{ClientId, NodeId};
-use crate::view::{Parcel, parcel};
+use crate::view::{Parcel, parcel, steady};
 
 /// Answers with what `words` makes of it.
 fn then<T: 'static>(reply: Reply, words: impl FnOnce(T) -> Option<Answer> + Send + 'static) -> Then<T> {
@@ -64,6 +64,11 @@ impl Homes {
             Question::Session(_) => return,
             Question::HandBack => return self.debts().hand_back(from, reply),
             Question::HaveAll => return reply.answer(&Answer::Count(u64::from(self.placed().includes(from)))),
+            Question::HaveLeft => {
+                let own = self.view().map(|view| view.mesh.own());
+                let has_left = own.is_some_and(|own| self.placed().includes_without(own, from));
+                return reply.answer(&Answer::Count(u64::from(has_left)));
+            }
             Question::Give { device } => {
                 let done = then(reply, |_| Some(Answer::Done));
                 return self.ship(&device, from.clone(), done);
@@ -78,6 +83,7 @@ impl Homes {
                 return self.here().push(Command::Adopt { part, done });
             }
             Question::Register { device, client } => {
+                self.coming().note(&device, from, steady());
                 let pending = then(reply, |pending| Some(Answer::Count(pending)));
                 (device.clone(), Command::Register { device, client, pending: Some(pending) })
             }
@@ -98,6 +104,7 @@ impl Homes {
                 (device.clone(), Command::Trim { device, to, done: Some(done) })
             }
             Question::Tell { device } => {
+                self.coming().note(&device, from, steady());
                 let news = then(reply, |lost| Some(Answer::Count(lost)));
                 (device.clone(), Command::Tell { device, news })
             }

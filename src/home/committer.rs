@@ -23,7 +23,7 @@ use crate::model::inbox::Limits;
 use crate::model::lane::{End, Kept, Why};
 use crate::push::Notification;
 use crate::store::{Done, Store, Unavailable, Write};
-use crate::view::{Acquaintance, Device, Parcel, View, now};
+use crate::view::{Acquaintance, Device, Parcel, View, now, steady};
 
 /// Without work for this long, the committer looks after the store.
 const QUIET: Duration = Duration::from_millis(500);
@@ -222,10 +222,13 @@ impl Committer {
         if let (Asker::Server { .. }, Some(device)) = (asker, self.view.devices.get(id.as_str())) {
             self.view.on(&device, |lane, _, out| lane.stored_elsewhere(seq, out));
         }
-        let Some(place) = self.view.place_of(id) else { return };
-        if !matches!(asker, Asker::Server { server, .. } if *server == place.server) {
-            // A server that is lost loses its devices too, and they read their inboxes when they come back.
-            let _ = self.view.mesh.send(&place.server, &Dispatch::Stored { device: id.clone(), seq });
+        let place = self.view.place_of(id).map(|place| place.server);
+        let coming = self.homes.coming().expected(id, steady()).filter(|server| Some(server) != place.as_ref());
+        for other in place.into_iter().chain(coming) {
+            if !matches!(asker, Asker::Server { server, .. } if *server == other) {
+                // A server that is lost loses its devices too, and they read their inboxes when they come back.
+                let _ = self.view.mesh.send(&other, &Dispatch::Stored { device: id.clone(), seq });
+            }
         }
     }
 

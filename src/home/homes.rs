@@ -9,8 +9,10 @@ use tokio::sync::oneshot;
 
 use super::abroad::{self, Abroad};
 use super::arrivals::{Arrivals, Subject};
+use super::coming::Coming;
 use super::debts::Debts;
 use super::mover::Placed;
+use super::moving::Shipments;
 use super::postman::Bell;
 use super::profile::{Profile, Trimmed};
 use super::question::{Answer, Question};
@@ -41,7 +43,9 @@ struct Inner {
     abroad: Arc<Abroad>,
     debts: Debts,
     arrivals: Arrivals,
+    coming: Coming,
     placed: Placed,
+    shipments: Shipments,
     bell: Bell,
 }
 
@@ -68,7 +72,9 @@ impl Homes {
             abroad,
             debts: Debts::default(),
             arrivals: Arrivals::default(),
+            coming: Coming::default(),
             placed: Placed::default(),
+            shipments: Shipments::default(),
             bell: Bell::default(),
         }))
     }
@@ -105,8 +111,16 @@ impl Homes {
         &self.0.arrivals
     }
 
+    pub(super) fn coming(&self) -> &Coming {
+        &self.0.coming
+    }
+
     pub(super) fn placed(&self) -> &Placed {
         &self.0.placed
+    }
+
+    pub(super) fn shipments(&self) -> &Shipments {
+        &self.0.shipments
     }
 
     pub(super) fn bell(&self) -> &Bell {

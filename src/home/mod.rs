@@ -10,6 +10,7 @@ mod arrivals;
 mod asked;
 mod blank;
 mod boxes;
+mod coming;
 mod committer;
 mod copies;
 mod debts;
@@ -34,7 +35,7 @@ use std::thread::JoinHandle;
 
 use tokio::sync::oneshot;
 
-pub use blank::is_blank;
+pub use blank::{is_blank, is_given_away};
 pub use boxes::MAX_TOKENS;
 pub use committer::{Content, Waker};
 pub use homes::Homes;

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
+use super::arrivals::Given;
 use super::boxes::{put_json, read_json};
 use super::copies::Copy;
 use super::homes::Homes;
@@ -55,6 +56,12 @@ impl Placed {
     /// Whether this server has nothing left that belongs to `server`.
     pub(super) fn includes(&self, server: &NodeId) -> bool {
         self.members.lock().unwrap_or_else(PoisonError::into_inner).contains(server)
+    }
+
+    /// Whether `own`, this server, has been forgotten, and has nothing left that belongs to `server`.
+    pub(super) fn includes_without(&self, own: &NodeId, server: &NodeId) -> bool {
+        let members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
+        members.contains(server) && !members.contains(own)
     }
 }
 
@@ -112,6 +119,7 @@ impl Mover {
 
     /// One round.
     pub(super) fn step(&mut self, postman: &Postman) {
+        postman.homes.seek_put_off();
         self.ask_former_homes(postman);
         if postman.homes.placed().strayed.swap(false, Ordering::AcqRel) {
             self.done = None;
@@ -162,15 +170,19 @@ impl Mover {
             return;
         }
         self.asked = now;
-        for server in postman.homes.arrivals().unsettled() {
+        for (server, given) in postman.homes.arrivals().unsettled() {
             if postman.view.mesh.is_reachable(&server) {
                 let (homes, of) = (postman.homes.clone(), server.clone());
                 let then = move |result| {
                     if matches!(result, Ok(Answer::Count(1))) {
-                        homes.has_all_of(&of);
+                        homes.has_all_of(&of, given);
                     }
                 };
-                postman.homes.remote().ask_then(&server, &Question::HaveAll, Box::new(then));
+                let question = match given {
+                    Given::AtJoining => Question::HaveAll,
+                    Given::AtLeaving => Question::HaveLeft,
+                };
+                postman.homes.remote().ask_then(&server, &question, Box::new(then));
             }
         }
     }
@@ -286,11 +298,12 @@ impl Walk {
 }
 
 /// The former homes that have said that they have nothing more of ours.
-pub(super) fn settled(store: &dyn Store) -> Result<Vec<NodeId>, StoreError> {
+pub(super) fn settled(store: &dyn Store) -> Result<Vec<(NodeId, Given)>, StoreError> {
     let (from, to) = keys::all(b'v');
     let mut settled = Vec::new();
-    store.scan(Table::Records, &from, &to, Order::Ascending, &mut |key, _| {
-        settled.extend(keys::last_id(key).and_then(|id| id.parse().ok()));
+    store.scan(Table::Records, &from, &to, Order::Ascending, &mut |key, value| {
+        let given = serde_json::from_slice(&value).unwrap_or(Given::AtJoining);
+        settled.extend(keys::last_id(key).and_then(|id| Some((id.parse().ok()?, given))));
         ControlFlow::Continue(())
     })?;
     Ok(settled)

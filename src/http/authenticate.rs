@@ -59,7 +59,8 @@ pub(super) fn find<'a>(request: &'a HttpRequest, params: &'a Params) -> Option<&
 
 pub(super) fn verify(state: &State, key: &str, demand: Demand) -> Result<Identity, AuthError> {
     let identity = state.keyring.verify(key, now())?;
-    identity.refuse_id_of(&state.site.server)?;
+    // A server that has been forgotten is no member, and still itself.
+    identity.refuse_ids_of(state.site.view.mesh.placement().members().iter().chain([&state.site.server]))?;
     match demand {
         Demand::Key => {}
         Demand::App => identity.require_app_or_admin()?,

@@ -64,7 +64,9 @@ fn open(state: &State) -> Vec<Open> {
     let (view, standing) = (&state.site.view, &state.site.standing);
     let (routes, placement) = (view.mesh.routes(), view.mesh.placement());
     let mut open = Vec::with_capacity(routes.servers().len() + 1);
-    if standing.refusal().is_none() {
+    // One that has been forgotten is to be left, unless there is no other.
+    let is_forgotten = !placement.members().contains(&state.site.server) && !routes.servers().is_empty();
+    if standing.refusal().is_none() && !is_forgotten {
         let chosen = Chosen {
             server: state.site.server.clone(),
             incarnation: view.mesh.incarnation(),

@@ -43,7 +43,8 @@ struct Server<'a> {
     node_id: &'a NodeId,
     member: bool,
     reachable: bool,
-    /// `returning`, `serving`, `draining`, or `departed`.
+    /// `returning`, `serving`, `draining`, or `departed`; of a forgotten one `leaving` until it has given away what it
+    /// keeps, and then `empty`.
     standing: &'static str,
     incarnation: Option<Incarnation>,
     addr: Option<&'a str>,
@@ -156,6 +157,8 @@ fn server<'a>(seen: &'a ServerSeen, known: &Surveyed, homes: &HashMap<NodeId, us
             Some(Standing::Returning) => "returning",
             Some(Standing::Serving) => "serving",
             Some(Standing::Draining) => "draining",
+            Some(Standing::Leaving) => "leaving",
+            Some(Standing::Empty) => "empty",
         },
         incarnation: seen.said.as_ref().map(|said| said.incarnation),
         addr: address.map(|address| address.host.as_str()),
@@ -207,12 +210,13 @@ fn pairs(params: &Params, name: &str) -> Result<Vec<(NodeId, NodeId)>, Rejection
     Ok(pairs.iter().map(|[one, other]| (one.clone(), other.clone())).collect())
 }
 
-/// `POST /v1/mesh/forget?server=ID`.
+/// `POST /v1/mesh/forget?server=ID`. One that is reachable gives away what it keeps from now on.
 pub(super) async fn forget(state: Shared, request: HttpRequest) -> Answer {
     let params = Params::parse(request.query_string())?;
     let identity = with_params(&state, &request, &params, Demand::Admin).await?;
     let server: NodeId = params.demand_id("server")?;
     log::info!("{} has server {server} forgotten", identity.node);
     state.site.node.send(Forget(server.clone())).await??;
-    Ok(HttpResponse::Ok().json(serde_json::json!({"forgotten": server})))
+    let lives = server == state.site.server || state.site.view.mesh.is_reachable(&server);
+    Ok(HttpResponse::Ok().json(serde_json::json!({"forgotten": server, "reachable": lives})))
 }

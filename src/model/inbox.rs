@@ -91,6 +91,19 @@ pub struct Moved {
     pub under: Epoch,
     /// Numbers below are those of its former home.
     pub upto: Seq,
+    /// Of these, those up to here have come for certain: what of them is not here has been taken out since.
+    #[serde(default)]
+    pub come: Seq,
+}
+
+/// Whether what comes from a former home has its place by the number it had there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Numbers {
+    /// It has.
+    Same,
+    /// It is put behind all that is here.
+    Other,
 }
 
 impl Default for Head {
@@ -128,6 +141,8 @@ pub struct Inbox {
     by_key: HashMap<Key, Seq>,
     by_collapse: HashMap<Key, Seq>,
     bytes: u64,
+    /// The last that has come from the former home; nobody knows yet whether it is durable.
+    coming: Seq,
     /// Nothing expires before this; spares looking through a full inbox at each append.
     calm_until: Millis,
 }
@@ -203,33 +218,53 @@ impl Inbox {
     /// An inbox comes from its former home, `epoch` there and with `head`; this one lies in a store of epoch `store`. One that
     /// nobody has used goes on as that one. One that has been used begins a new epoch, `fresh`, in which what comes is put
     /// behind what is here.
-    pub fn come(&mut self, head: Head, epoch: Epoch, store: Epoch, fresh: Epoch) {
-        if self.head.moved.is_some_and(|moved| moved.under == store && (moved.epoch == epoch || moved.upto == Seq(0))) {
-            return;
+    pub fn come(&mut self, head: Head, epoch: Epoch, store: Epoch, fresh: Epoch) -> Numbers {
+        let known = self.head.moved.filter(|moved| moved.under == store);
+        if let Some(moved) = known.filter(|moved| moved.epoch == epoch || moved.upto == Seq(0)) {
+            // A former home that has given all, and has been given something since, has begun to number anew.
+            let goes_on = moved.epoch == epoch && head.next >= moved.upto;
+            return if goes_on { Numbers::Same } else { Numbers::Other };
         }
         self.head.dropped += head.dropped;
         self.head.told += head.told;
         let is_unused = self.head.next == Seq(1) && self.entries.is_empty();
         self.head.moved = Some(if is_unused {
             self.head.next = head.next;
-            Moved { epoch, under: store, upto: head.next }
+            Moved { epoch, under: store, upto: head.next, come: Seq(0) }
         } else {
-            Moved { epoch: fresh, under: store, upto: Seq(0) }
+            Moved { epoch: fresh, under: store, upto: Seq(0), come: Seq(0) }
         });
+        if is_unused { Numbers::Same } else { Numbers::Other }
     }
 
-    /// One envelope of the former home, which was at `seq` of `epoch` there; where it is now. What is here stays where it is.
-    pub fn adopt(&mut self, seq: Seq, entry: Entry, epoch: Epoch) -> Seq {
-        let goes_on = self.head.moved.is_some_and(|moved| moved.epoch == epoch && seq < moved.upto);
+    /// One envelope of the former home, which was at `seq` there; where it is now. What is here stays where it is. Those of
+    /// one home come in the order of their numbers. `None`: it has come before, and has been taken out since.
+    pub fn adopt(&mut self, seq: Seq, entry: Entry, numbers: Numbers) -> Option<Seq> {
         let here = entry.keys().find_map(|key| self.by_key.get(&key).copied());
-        if let Some(here) = here {
+        if here.is_some() {
             return here;
         }
-        let at = if goes_on && !self.entries.contains_key(&seq) { seq } else { self.head.next };
+        let at = match &self.head.moved {
+            Some(moved) if numbers == Numbers::Same && seq < moved.upto => {
+                if seq <= moved.come {
+                    return None;
+                }
+                self.coming = seq;
+                seq
+            }
+            _ => self.head.next,
+        };
         self.head.next = self.head.next.max(at.next());
         self.calm_until = Millis(0);
         self.insert(at, entry);
-        at
+        Some(at)
+    }
+
+    /// All that was adopted is durable. What is taken out from now on is written together with this, or after it.
+    pub fn adopted(&mut self) {
+        if let Some(moved) = &mut self.head.moved {
+            moved.come = moved.come.max(self.coming);
+        }
     }
 
     /// The envelope at `seq` is acknowledged. False when there is none.
@@ -353,9 +388,9 @@ mod tests {
         let mut inbox = Inbox::default();
         let head = Head { next: Seq(9), dropped: 2, told: 1, moved: None };
         for _ in 0..2 {
-            inbox.come(head, theirs, ours, Epoch(99));
-            assert_eq!(inbox.adopt(Seq(4), entry(4, None, 1), theirs), Seq(4));
-            assert_eq!(inbox.adopt(Seq(7), entry(7, None, 1), theirs), Seq(7));
+            let numbers = inbox.come(head, theirs, ours, Epoch(99));
+            assert_eq!(inbox.adopt(Seq(4), entry(4, None, 1), numbers), Some(Seq(4)));
+            assert_eq!(inbox.adopt(Seq(7), entry(7, None, 1), numbers), Some(Seq(7)));
         }
         assert_eq!((inbox.len(), inbox.head().dropped, inbox.head().epoch(ours)), (2, 2, theirs));
         assert_eq!(seq_of(&inbox.append(entry(9, None, 1), WIDE, Millis(0))), Seq(9));
@@ -363,13 +398,35 @@ mod tests {
     }
 
     #[test]
+    fn what_comes_once_more_after_it_was_taken_out_is_not_put_in_again() {
+        let head = Head { next: Seq(4), ..Head::default() };
+        let mut inbox = Inbox::default();
+        let numbers = inbox.come(head, Epoch(1), Epoch(2), Epoch(99));
+        assert_eq!(inbox.adopt(Seq(1), entry(1, None, 1), numbers), Some(Seq(1)));
+        // A crash has left the head alone.
+        let mut inbox = Inbox::restore(inbox.head(), []);
+        let numbers = inbox.come(head, Epoch(1), Epoch(2), Epoch(99));
+        assert_eq!(inbox.adopt(Seq(1), entry(1, None, 1), numbers), Some(Seq(1)));
+        inbox.adopted();
+        assert!(inbox.remove(Seq(1)));
+        let mut inbox = Inbox::restore(inbox.head(), []);
+        // The former home had a crash before it took them out, and begins from the start.
+        let numbers = inbox.come(head, Epoch(1), Epoch(2), Epoch(99));
+        assert_eq!(inbox.adopt(Seq(1), entry(1, None, 1), numbers), None);
+        assert_eq!(inbox.adopt(Seq(3), entry(3, None, 1), numbers), Some(Seq(3)));
+        // It was given something more after all had come here.
+        let numbers = inbox.come(Head { next: Seq(2), ..Head::default() }, Epoch(1), Epoch(2), Epoch(99));
+        assert_eq!(inbox.adopt(Seq(1), entry(9, None, 1), numbers), Some(Seq(4)));
+    }
+
+    #[test]
     fn what_comes_to_an_inbox_in_use_goes_behind() {
         let mut inbox = Inbox::default();
         inbox.append(entry(1, None, 1), WIDE, Millis(0));
         for _ in 0..2 {
-            inbox.come(Head { next: Seq(3), ..Head::default() }, Epoch(1), Epoch(2), Epoch(99));
-            assert_eq!(inbox.adopt(Seq(1), entry(10, None, 1), Epoch(1)), Seq(2));
-            assert_eq!(inbox.adopt(Seq(2), entry(1, None, 1), Epoch(1)), Seq(1), "it is here already");
+            let numbers = inbox.come(Head { next: Seq(3), ..Head::default() }, Epoch(1), Epoch(2), Epoch(99));
+            assert_eq!(inbox.adopt(Seq(1), entry(10, None, 1), numbers), Some(Seq(2)));
+            assert_eq!(inbox.adopt(Seq(2), entry(1, None, 1), numbers), Some(Seq(1)), "it is here already");
         }
         assert_eq!((inbox.len(), inbox.head().epoch(Epoch(2))), (2, Epoch(99)));
     }

@@ -97,6 +97,10 @@ pub enum Standing {
     Returning,
     Serving,
     Draining,
+    /// Forgotten: home to nothing any more, and still giving away what it keeps.
+    Leaving,
+    /// Forgotten, and keeps nothing any more: it may be stopped.
+    Empty,
 }
 
 /// One link as one of its ends announces it. It counts when both do.

@@ -10,13 +10,13 @@ use actix::prelude::*;
 use super::Node;
 use super::neighbours::Digests;
 use crate::link::Heard;
-use crate::model::attachments::{Applied, Attachment, Delta, Digest, Snapshot, Took};
+use crate::model::attachments::{Applied, Attachment, Change, Delta, Digest, Snapshot, Took};
 use crate::model::frames::Hop;
 use crate::model::ids::{Millis, NodeId};
 use crate::model::topology::{Accepted, Record};
-use crate::view::steady;
+use crate::view::{now, steady};
 
-/// Changes of our list that come within this time are announced as one.
+/// The first change of our list is announced at once, and those that come within this time after it as one.
 const BATCH: std::time::Duration = std::time::Duration::from_millis(4);
 /// Most changes announced as one.
 const MOST: usize = 1000;
@@ -102,14 +102,27 @@ impl Node {
             return;
         }
         // Asked before it is applied, for whoever comes or goes.
-        let was = self.presence(delta.changes.iter().map(crate::model::attachments::Change::device));
+        let was = self.presence(delta.changes.iter().map(Change::device));
         match self.directory.apply(delta) {
             Applied::Changed(devices) => {
                 self.neighbours.flood(&Hop::Delta(delta.clone()), Some(from));
                 self.placed(&delta.server, &devices, was);
+                self.attended(delta);
             }
             Applied::Gap => self.owe_digests(from),
             Applied::Old => {}
+        }
+    }
+
+    /// Devices whose home is here have come to another server: nobody need wake them.
+    fn attended(&self, delta: &Delta) {
+        let placement = self.view.mesh.placement();
+        for change in &delta.changes {
+            if let Change::Attached(Attachment { device, .. }) = change
+                && placement.home(device.as_str()) == &self.server
+            {
+                self.push.connected(device.clone());
+            }
         }
     }
 
@@ -201,12 +214,21 @@ impl Node {
         if self.pending.as_ref().is_some_and(|pending| pending.changes.len() >= MOST) {
             self.flush_delta();
         } else if !self.flushing {
-            self.flushing = true;
-            ctx.run_later(BATCH, |node, _| {
-                node.flushing = false;
-                node.flush_delta();
-            });
+            // Whoever answers the device may be at another server, and is to find it.
+            self.flush_delta();
+            self.flush_later(ctx);
         }
+    }
+
+    fn flush_later(&mut self, ctx: &mut Context<Self>) {
+        self.flushing = true;
+        ctx.run_later(BATCH, |node, ctx| {
+            node.flushing = false;
+            if node.pending.is_some() {
+                node.flush_delta();
+                node.flush_later(ctx);
+            }
+        });
     }
 
     pub(super) fn flush_delta(&mut self) {
@@ -215,10 +237,11 @@ impl Node {
         }
     }
 
-    /// A device has its newest edge here: its number.
+    /// A device has its newest edge here: its number. More than all that is known, and at least the clock's, for of an edge
+    /// that was opened at another server just before this one nothing may be known yet.
     pub(super) fn number_for(&self, device: &NodeId) -> u64 {
         let own = self.own.get(device).map_or(0, |attachment| attachment.number);
-        own.max(self.view.places.highest(device.as_str())).saturating_add(1)
+        own.max(self.view.places.highest(device.as_str())).saturating_add(1).max(now().0)
     }
 
     /// What this server's list says of `device` from now on.

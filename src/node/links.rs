@@ -1,6 +1,7 @@
 //! Links that begin, are measured, and end.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use actix::prelude::*;
 
@@ -12,17 +13,28 @@ use crate::model::codes::{Code, Refusal};
 use crate::model::frames::Hop;
 use crate::model::members::Meeting;
 
+/// How long a link goes on that another one has replaced.
+const OVERLAP: Duration = Duration::from_secs(1);
+
 impl Handler<LinkUp> for Node {
     type Result = Result<(), Refusal>;
 
     fn handle(&mut self, up: LinkUp, ctx: &mut Self::Context) -> Self::Result {
         let LinkUp { peer, incarnation, address: _, dialled, queue, id, stop } = up;
-        if self.members.is_forgotten(&peer) && self.leaving.get(&peer) != Some(&incarnation) {
+        let is_let_in = self.leaving.get(&peer) == Some(&incarnation)
+            || self.met.get(&peer).is_some_and(|(meeting, _)| *meeting == Meeting::Same);
+        if self.members.is_forgotten(&peer) && !is_let_in {
             return Err(Refusal::new(Code::Forbidden, format!("server {peer} has been forgotten")));
         }
-        if dialled == Dialled::ByUs && self.met.get(&peer) == Some(&Meeting::TheyJoin) {
+        match self.met.get(&peer) {
             // It has answered before we said so, and so it has not joined.
-            return Err(Refusal::new(Code::Conflict, "each side took the other for the one that joins; once more"));
+            Some((Meeting::TheyJoin, _)) if dialled == Dialled::ByUs => {
+                return Err(Refusal::new(Code::Conflict, "each side took the other for the one that joins; once more"));
+            }
+            Some((_, cluster)) if *cluster != self.cluster => {
+                return Err(Refusal::new(Code::Conflict, "this server has joined another mesh meanwhile; once more"));
+            }
+            _ => {}
         }
         let mut cost = None;
         if let Some(old) = self.neighbours.get(&peer) {
@@ -30,8 +42,9 @@ impl Handler<LinkUp> for Node {
             if stays == Stays::Old {
                 return Err(Refusal::new(Code::Conflict, format!("the other link to {peer} stays")));
             }
-            // Whoever is gone already need not be told.
-            old.stop.do_send(LinkStop);
+            // Not before the other side has this one, too: it would be without any. Whoever is gone already need not be told.
+            let stop = old.stop.clone();
+            ctx.run_later(OVERLAP, move |_, _| stop.do_send(LinkStop));
             cost = old.cost;
         }
         log::info!("linked with {peer} (start {})", incarnation.0);

@@ -19,8 +19,8 @@ use crate::model::members::{self, Blank, Meeting, Members, Merged, Regard, Stand
 use crate::model::pin::{self, Pin};
 use crate::model::placement::Placement;
 
-/// Forgets a server for ever: it is no home any more, and comes back only under another id. While it lives it keeps its
-/// links, and may make new ones, so that it can ship what it has. Answered when this is on disk here and has been told to
+/// Forgets a server for ever: it is home to nothing any more. As long as it keeps something it is let in, so that it can
+/// give that away; after that it comes back only under another id. Answered when this is on disk here and has been told to
 /// the neighbours.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<(), Refusal>")]
@@ -75,9 +75,9 @@ impl Handler<Forget> for Node {
     fn handle(&mut self, Forget(server): Forget, _: &mut Self::Context) -> Self::Result {
         let mut members = self.members.clone();
         let decided = match members.is_member(&server) {
-            _ if server == self.server => Err(Refusal::new(
+            true if members.current().count() == 1 => Err(Refusal::new(
                 Code::Conflict,
-                "this server does not forget itself: ask another one, and then stop this one",
+                format!("{server} is the only member of this mesh: nobody could take what it keeps"),
             )),
             false if members.is_forgotten(&server) => Ok(()),
             false => Err(Refusal::new(Code::NotFound, format!("{server} is no member of this mesh"))),
@@ -147,27 +147,30 @@ impl Node {
 
     /// What becomes of the two clusters; changes nothing yet.
     fn meet(&mut self, theirs: &Introduction, blank: Blank) -> Result<Membership, Refusal> {
-        let regard = |members: &Members, of: &NodeId, life: Incarnation| {
-            let is_out = members.is_forgotten(of) && self.leaving.get(of) != Some(&life);
+        let regard = |members: &Members, of: &NodeId, life: Incarnation, blank: Blank| {
+            // A forgotten one that keeps something gives it away.
+            let is_out = members.is_forgotten(of) && blank == Blank::Yes && self.leaving.get(of) != Some(&life);
             if is_out { Regard::Forgotten } else { Regard::Welcome }
         };
         let life = self.topology.own().incarnation;
+        let their_blank = if theirs.blank { Blank::Yes } else { Blank::No };
         let own = Standpoint {
             node: self.server.clone(),
             cluster: *self.cluster.bytes(),
             members: self.members.current().count(),
             blank,
-            regard: regard(&self.members, &theirs.node, theirs.incarnation),
+            regard: regard(&self.members, &theirs.node, theirs.incarnation, their_blank),
         };
         let other = Standpoint {
             node: theirs.node.clone(),
             cluster: theirs.cluster,
             members: theirs.members.current().count(),
-            blank: if theirs.blank { Blank::Yes } else { Blank::No },
-            regard: regard(&theirs.members, &self.server, life),
+            blank: their_blank,
+            regard: regard(&theirs.members, &self.server, life, blank),
         };
         let meeting = members::meet(&own, &other);
-        self.met.insert(theirs.node.clone(), meeting);
+        let cluster = if meeting == Meeting::WeJoin { theirs.cluster.into() } else { self.cluster };
+        self.met.insert(theirs.node.clone(), (meeting, cluster));
         match meeting {
             Meeting::Same => {
                 let mut members = self.members.clone();
@@ -185,7 +188,7 @@ impl Node {
                 let mut members = theirs.members.clone();
                 let _ = members.admit(&theirs.node);
                 let _ = members.admit(&self.server);
-                Ok(Membership { cluster: theirs.cluster.into(), members })
+                Ok(Membership { cluster, members })
             }
             Meeting::Refused if own.regard == Regard::Forgotten => Err(Refusal::new(
                 Code::Forbidden,
@@ -236,7 +239,7 @@ impl Node {
             self.neighbours.iter().for_each(|(_, neighbour)| neighbour.stop.do_send(LinkStop));
         }
         if members.is_forgotten(&self.server) && !self.members.is_forgotten(&self.server) {
-            log::error!("this server, {}, has been forgotten by its mesh: it is home to nothing any more", self.server);
+            self.begin_parting();
         }
         for server in members.forgotten().filter(|server| !self.members.is_forgotten(server)) {
             if let Some(record) = self.topology.get(server) {
@@ -254,10 +257,10 @@ impl Node {
     pub(super) fn place_homes(&self) {
         let members: Vec<NodeId> = self.members.current().cloned().collect();
         metrics::MEMBERS.set(members.len() as i64);
+        self.homes.members_changed(&self.members);
         if let Some(placement) = Placement::new(*self.cluster.bytes(), members, self.pins.clone()) {
             self.view.mesh.publish_placement(placement);
         }
-        self.homes.members_changed(&self.members);
     }
 }
 

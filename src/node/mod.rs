@@ -13,6 +13,7 @@ mod flood;
 mod links;
 mod membership;
 mod neighbours;
+mod parting;
 mod presence;
 mod publish;
 mod regions;
@@ -26,6 +27,7 @@ use std::time::Duration;
 use actix::prelude::*;
 
 use self::neighbours::Neighbours;
+use self::parting::Parting;
 pub use drain::{Drain, Drained, Offers};
 pub use membership::Forget;
 pub use regions::Distances;
@@ -87,11 +89,14 @@ pub struct Node {
     store: Arc<dyn Store>,
     cluster: ClusterId,
     members: Members,
-    /// Forgotten servers that live on, in the life in which they were forgotten: they may still ship what they have.
+    /// Forgotten servers that live on, in the life in which they were forgotten: they keep their links until they end.
     leaving: HashMap<NodeId, Incarnation>,
+    /// Whether this server is one.
+    parting: Parting,
+    looks_at_parting: bool,
     pins: Vec<Pin>,
-    /// What each server's last greeting has come to.
-    met: HashMap<NodeId, Meeting>,
+    /// What each server's last greeting has come to, and of which cluster both are by it.
+    met: HashMap<NodeId, (Meeting, ClusterId)>,
 
     topology: Topology,
     address: Address,
@@ -128,6 +133,7 @@ impl Node {
         let Setup { view, homes, standing, push, identity, dir, store, pins } = setup;
         let topology = lone(&identity, view.mesh.standing());
         let ServerIdentity { node: server, incarnation, cluster, members, epoch } = identity;
+        let parting = if members.is_forgotten(&server) { Parting::Gives } else { Parting::Never };
         metrics::SERVERS.set(1);
         metrics::MEMBERS.set(members.current().count() as i64);
         Self {
@@ -146,6 +152,8 @@ impl Node {
             dir,
             store,
             cluster,
+            parting,
+            looks_at_parting: false,
             members,
             leaving: HashMap::new(),
             pins,
@@ -170,6 +178,7 @@ impl Node {
         self.expire(steady());
         self.weigh();
         self.announce_about(ctx);
+        self.look_at_parting(ctx);
     }
 
     /// What this server says of itself.
@@ -200,6 +209,9 @@ impl Node {
 
     /// Who goes away serves until then; who has come back says so itself, in the view.
     fn stands(&self) -> topology::Standing {
+        if let Some(standing) = self.parting.standing() {
+            return standing;
+        }
         match self.view.mesh.standing() {
             topology::Standing::Serving if self.standing.is_draining() => topology::Standing::Draining,
             standing => standing,

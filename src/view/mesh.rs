@@ -94,7 +94,12 @@ impl Mesh {
 
     /// No other server can be reached, and none is a member.
     pub fn is_alone(&self) -> bool {
-        self.placement.load().members().len() <= 1
+        self.is_only_one(&self.placement.load())
+    }
+
+    /// A server that has been forgotten may be none of the members.
+    fn is_only_one(&self, placement: &Placement) -> bool {
+        matches!(placement.members(), [only] if *only == self.own)
     }
 
     pub fn incarnation(&self) -> Incarnation {
@@ -155,7 +160,7 @@ impl Mesh {
     /// Who serves the small records of `id` now.
     pub fn acting(&self, id: &str) -> Acting {
         let placement = self.placement.load();
-        if placement.members().len() <= 1 {
+        if self.is_only_one(&placement) {
             return Acting::Here;
         }
         let (home, deputy) = placement.ranked(id);

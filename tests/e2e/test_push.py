@@ -224,8 +224,11 @@ def unb64(text):
     return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
 
 
-def test_web_push_is_what_a_browser_can_read(pushing, provider):
-    server = pushing('content = true\n[push.webpush]\nsubject = "mailto:ops@example.org"')
+def test_web_push_is_what_a_browser_can_read(pushing, provider, tmp_path):
+    # One key for all servers of a mesh, which none of them has made yet.
+    key_file = tmp_path / "vapid.pem"
+    webpush = f'[push.webpush]\nsubject = "mailto:ops@example.org"\nkey-file = "{key_file}"'
+    server = pushing(f"content = true\n{webpush}")
     browser, auth = ec.generate_private_key(ec.SECP256R1()), b"0123456789abcdef"
     public = browser.public_key().public_bytes(
         serialization.Encoding.X962, serialization.PublicFormat.UncompressedPoint

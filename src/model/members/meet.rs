@@ -48,7 +48,8 @@ pub enum Meeting {
 /// Both ends come to the same end: `WeJoin` here is `TheyJoin` there.
 ///
 /// A server that is alone or blank can join. Where both can, that one keeps its cluster which is not alone (the others of
-/// its cluster cannot follow at once), else that which is not blank (less is to be moved), else the lower id.
+/// its cluster cannot follow at once), else that which is not blank (less is to be moved), else of two that are alone the
+/// lower id, and of others that of the lower cluster: many that meet at a time, each in its turn, then come to one end.
 pub fn meet(own: &Standpoint, theirs: &Standpoint) -> Meeting {
     if own.regard == Regard::Forgotten || theirs.regard == Regard::Forgotten || own.node == theirs.node {
         return Meeting::Refused;
@@ -60,8 +61,8 @@ pub fn meet(own: &Standpoint, theirs: &Standpoint) -> Meeting {
         (false, false) => Meeting::Refused,
         (true, false) => Meeting::WeJoin,
         (false, true) => Meeting::TheyJoin,
-        // The lower id is the greater here.
-        (true, true) => match own.weight().cmp(&theirs.weight()).then(theirs.node.cmp(&own.node)) {
+        // What is lower is the greater here.
+        (true, true) => match own.weight().cmp(&theirs.weight()).then_with(|| theirs.rank().cmp(&own.rank())) {
             Ordering::Greater => Meeting::TheyJoin,
             _ => Meeting::WeJoin,
         },
@@ -80,6 +81,10 @@ impl Standpoint {
     /// Of two that can join, the heavier keeps its cluster.
     fn weight(&self) -> (bool, Blank) {
         (!self.is_alone(), self.blank)
+    }
+
+    fn rank(&self) -> (Option<&[u8; 32]>, &NodeId) {
+        ((!self.is_alone()).then_some(&self.cluster), &self.node)
     }
 }
 
@@ -133,6 +138,8 @@ mod tests {
         assert_eq!(meet(&b, &standpoint("a", 2, 1, Blank::Yes)), Meeting::TheyJoin, "but the blank one joins");
         assert_eq!(meet(&b, &standpoint("z", 2, 3, Blank::Yes)), Meeting::WeJoin, "and before all who is alone");
         assert_eq!(meet(&b, &many), Meeting::WeJoin);
+        let (two, three) = (standpoint("z", 2, 2, Blank::Yes), standpoint("a", 3, 2, Blank::Yes));
+        assert_eq!(meet(&two, &three), Meeting::TheyJoin, "of two that are not alone the lower cluster stays");
         assert_eq!(meet(&many, &standpoint("y", 4, 2, Blank::Yes)), Meeting::TheyJoin);
         assert_eq!(meet(&many, &standpoint("y", 4, 2, Blank::No)), Meeting::Refused, "two meshes with records");
         assert_eq!(meet(&b, &standpoint("b", 2, 1, Blank::Yes)), Meeting::Refused, "our own id");
