@@ -21,7 +21,7 @@ use crate::model::frames::{Carried, Dispatch};
 use crate::model::ids::{Incarnation, Millis, NodeId, Seq};
 use crate::model::lane::{End, Kept, Why};
 use crate::model::outbox::Custody;
-use crate::view::{Device, Mesh, Parcel, View, Whom, now, parcel, steady};
+use crate::view::{Device, Mesh, Parcel, Ticket, View, Whom, now, parcel, steady};
 
 /// Bytes that may be on their way to other homes.
 const MAX_BYTES: usize = 64 << 20;
@@ -95,7 +95,7 @@ impl Abroad {
             self.follow(open, mesh, home);
             let was_bounded_before = matches!(pending.why, Why::Stalled | Why::Overflow);
             if !was_bounded_before && open.bytes > 0 && open.bytes + pending.item.cost() > MAX_BYTES {
-                return self.refuse(pending);
+                return self.refuse(open, pending);
             }
             self.send(open, mesh, home, pending);
         });
@@ -141,18 +141,22 @@ impl Abroad {
 
     /// It cannot go to its home: it is held, if it may be and there is room.
     fn give_up(&self, open: &mut Open, pending: Pending) {
-        let Pending { asker: Asker::Lane(device), item, why } = pending else { return self.refuse(pending) };
+        let Pending { asker: Asker::Lane(device), item, why } = pending else { return self.refuse(open, pending) };
         let number = match item.may_be_held() {
             true => open.held.take(device.id(), item.cost() as u64),
             false => None,
         };
         match number {
             Some(number) => self.queue.push(Command::Hold { number, device, item, why }),
-            None => self.refuse(Pending { asker: Asker::Lane(device), item, why }),
+            None => self.refuse(open, Pending { asker: Asker::Lane(device), item, why }),
         }
     }
 
-    fn refuse(&self, Pending { asker, item, .. }: Pending) {
+    fn refuse(&self, open: &mut Open, Pending { asker, item, .. }: Pending) {
+        if let Some(Whom::Held(number)) = item.ticket.as_ref().map(Ticket::whom) {
+            // What follows it must not overtake it: this is known before the next one is tried.
+            open.held.pause(*number, steady());
+        }
         self.queue.push(Command::Refuse { asker, item });
     }
 
@@ -178,7 +182,7 @@ impl Abroad {
         let Some(Pending { asker, item, why }) = pending else { return };
         match asker {
             Asker::Lane(device) => {
-                tell(view, &device, &item, why, seq.map_or(Kept::Nowhere, Kept::InInbox), acquaintance);
+                tell(view, &device, item, why, seq.map(Kept::InInbox), acquaintance);
             }
             Asker::Server { server, number, .. } => {
                 // Who cannot be reached finds another way.
@@ -237,16 +241,19 @@ impl Abroad {
 
     /// These can be reached no more, or only in a new life. Not to be called under a lane's lock.
     pub(super) fn lost(&self, view: &View, servers: &[NodeId]) {
-        let reads: Vec<Reading> = self.open(|open| {
-            servers.iter().for_each(|server| self.follow(open, &view.mesh, server));
-            open.homes.retain(|_, home| !home.appends.is_empty());
-            open.reads.extract_if(|_, reading| servers.contains(&reading.server)).map(|(_, reading)| reading).collect()
-        });
+        let lost = |reading: &Reading| servers.contains(&reading.server);
+        let reads: Vec<Reading> =
+            self.open(|open| open.reads.extract_if(|_, reading| lost(reading)).map(|(_, reading)| reading).collect());
+        // Lanes know that there is nothing to read before they get back what they have appended.
         for reading in reads {
             // One that is there in a new life is asked again.
             let end = if view.mesh.is_reachable(&reading.server) { End::More } else { End::Away };
             answer(view, reading, end);
         }
+        self.open(|open| {
+            servers.iter().for_each(|server| self.follow(open, &view.mesh, server));
+            open.homes.retain(|_, home| !home.appends.is_empty());
+        });
     }
 
     /// Ends reads that take too long. Not to be called under a lane's lock.
@@ -294,6 +301,16 @@ impl Abroad {
         self.open(|open| open.held.due(steady()))
     }
 
+    /// What is held for `device` need not wait until another try: whether there is anything.
+    pub(super) fn resume(&self, device: &NodeId) -> bool {
+        self.holds.load(Ordering::Acquire) && self.open(|open| open.held.resume(device))
+    }
+
+    /// Whether what is held as `number` may go on: all that came before it is on its way.
+    pub(super) fn may_go_on(&self, number: u64) -> bool {
+        self.open(|open| open.held.may_go_on(number))
+    }
+
     /// What of the mail held for `device` goes on next.
     pub(super) fn next(&self, device: &NodeId) -> Vec<u64> {
         self.open(|open| open.held.send(device))
@@ -332,23 +349,28 @@ fn answer(view: &View, reading: Reading, end: End) {
     }
 }
 
-/// Tells the lane and the sender where an envelope for an inbox is now. Not to be called under a lane's lock.
-pub(super) fn tell(view: &View, device: &Arc<Device>, item: &Parcel, why: Why, kept: Kept, acquaintance: Acquaintance) {
+/// Tells the lane and the sender where an envelope for an inbox is now; `None`: nowhere. Not to be called under a lane's lock.
+pub(super) fn tell(
+    view: &View,
+    device: &Arc<Device>,
+    item: Parcel,
+    why: Why,
+    kept: Option<Kept>,
+    acquaintance: Acquaintance,
+) {
+    // An edge may be there for it; else the lane tells the sender.
+    let Some(kept) = kept else { return view.unstored(device, item) };
     view.appended(device, item.key, &item.keep, kept);
-    let outcome = if kept == Kept::Nowhere { Outcome::Failed } else { Outcome::Stored };
-    match kept {
-        Kept::InInbox(_) => metrics::RELIABLE.stored.inc(),
-        // Counted when it arrives.
-        Kept::Held => {}
-        Kept::Nowhere => metrics::RELIABLE.failed.inc(),
+    if matches!(kept, Kept::InInbox(_)) {
+        // What is held is counted when it arrives.
+        metrics::RELIABLE.stored.inc();
     }
-    if outcome == Outcome::Stored
-        && why.is_away()
+    if why.is_away()
         && let Some(ticket) = &item.ticket
     {
         view.tell_offline(ticket, item.shown.as_ref().unwrap_or(device.id()), acquaintance);
     }
     for ticket in item.ticket.iter().chain(&item.repeats) {
-        view.settle(ticket, outcome);
+        view.settle(ticket, Outcome::Stored);
     }
 }

@@ -206,8 +206,7 @@ impl Committer {
         }
         match asker {
             Asker::Lane(device) => {
-                let kept = seq.map_or(Kept::Nowhere, Kept::InInbox);
-                abroad::tell(&self.view, &device, &item, why, kept, acquaintance);
+                abroad::tell(&self.view, &device, item, why, seq.map(Kept::InInbox), acquaintance);
             }
             Asker::Server { server, number, .. } => {
                 // Who cannot be reached finds another way, or asks again; then it is here already.
@@ -238,9 +237,9 @@ impl Committer {
             Ok(()) => self.homes.abroad().held(number),
             Err(Unavailable) => self.homes.abroad().not_held(number),
         }
-        let kept = if result.is_ok() { Kept::Held } else { Kept::Nowhere };
+        let kept = result.is_ok().then_some(Kept::Held);
         // Nobody here knows whether it has ever been there.
-        abroad::tell(&self.view, &device, &item, why, kept, Acquaintance::Known);
+        abroad::tell(&self.view, &device, item, why, kept, Acquaintance::Known);
     }
 
     fn notification(&self, device: &NodeId, item: &Parcel, record: &DeviceRecord, pending: u64) -> Notification {

@@ -121,6 +121,18 @@ impl Held {
         queue.pause_until = now.plus(PAUSE_MS);
     }
 
+    /// The device is there: what is held for it may go on at once. Whether there is anything.
+    pub(super) fn resume(&mut self, device: &NodeId) -> bool {
+        let queue = self.by_device.get_mut(device.as_str());
+        queue.map(|queue| queue.pause_until = Millis(0)).is_some()
+    }
+
+    /// Whether all that came before it for its device is on its way; false also for what is here no more.
+    pub(super) fn may_go_on(&mut self, number: u64) -> bool {
+        let Some(queue) = self.queue(number) else { return false };
+        queue.waiting.range(..number).all(|(_, (_, leg))| *leg == Leg::OnItsWay)
+    }
+
     /// The devices with something that might go on now.
     pub(super) fn due(&self, now: Millis) -> Vec<NodeId> {
         let is_due = |queue: &Queue| {
@@ -184,10 +196,14 @@ mod tests {
         let mut held = Held::default();
         let (first, second) = (hold(&mut held, "d", 10), hold(&mut held, "d", 10));
         held.send(&id("d"));
+        assert!(held.may_go_on(first) && held.may_go_on(second));
         held.pause(first, Millis(5));
+        assert!(held.may_go_on(first) && !held.may_go_on(second));
         held.pause(second, Millis(5));
         assert!(held.due(Millis(5)).is_empty());
         assert_eq!(held.due(Millis(5 + PAUSE_MS)), [id("d")]);
+        assert!(held.resume(&id("d")) && !held.resume(&id("other")));
+        assert_eq!(held.due(Millis(5)), [id("d")]);
         assert_eq!(held.send(&id("d")), [first, second]);
     }
 

@@ -370,7 +370,7 @@ impl Inboxes for Homes {
     }
 
     fn present(&self, device: &NodeId) {
-        if self.0.abroad.holds(device) {
+        if self.0.abroad.resume(device) {
             self.0.bell.ring(&[]);
         }
     }

@@ -120,6 +120,10 @@ impl Postman {
     /// The next of what is held for `device`, through its lane as any other envelope.
     fn send_on(&self, device: &NodeId) {
         for number in self.homes.abroad().next(device) {
+            if !self.homes.abroad().may_go_on(number) {
+                self.homes.abroad().forwarded(number, Verdict::Unavailable(Counts::default()));
+                continue;
+            }
             match self.store.get(Table::Held, &keys::held(device, number)) {
                 Ok(value) => match value.and_then(Record::decode) {
                     Some(record) => self.offer(device, number, record),

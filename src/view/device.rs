@@ -313,6 +313,11 @@ impl View {
         }
     }
 
+    /// The inbox can take an append of `origin` nowhere now.
+    pub fn unstored(&self, origin: &Arc<Device>, item: super::Parcel) {
+        self.on(origin, |lane, now, out| lane.unstored(item, now, out));
+    }
+
     /// The inbox answers a read.
     pub fn page(&self, device: &Arc<Device>, generation: u64, items: Vec<super::Parcel>, end: End) {
         self.on(device, |lane, now, out| lane.page(generation, items, end, now, out));

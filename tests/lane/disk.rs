@@ -31,7 +31,8 @@ pub(crate) enum From {
 }
 
 pub(crate) enum Answer {
-    Appended { from: From, key: Option<Key>, keep: Arc<Keep>, seq: Option<Seq>, tickets: Vec<Ticket>, envelope: usize },
+    Appended { from: From, key: Option<Key>, keep: Arc<Keep>, seq: Seq, tickets: Vec<Ticket>, envelope: usize },
+    Refused { from: From, item: Item<Ticket> },
     Page { items: Vec<Item<Ticket>>, end: End, generation: u64 },
     Nothing,
 }
@@ -101,12 +102,12 @@ impl Disk {
     }
 
     fn append(&mut self, mut item: Item<Ticket>, from: From, now: u64, plan: &Plan) -> Answer {
+        if now < self.full_until {
+            return Answer::Refused { from, item };
+        }
         let tickets: Vec<_> = item.ticket.take().into_iter().chain(std::mem::take(&mut item.repeats)).collect();
         let (key, keep) = (item.key, item.keep.clone());
         let envelope = frames::envelope_of(item.encoded.frame());
-        if now < self.full_until {
-            return Answer::Appended { from, key, keep, seq: None, tickets, envelope };
-        }
         let entry = Entry {
             shown: Key::shown(&item.keep.sender, &item.keep.id),
             key: item.key,
@@ -134,6 +135,6 @@ impl Disk {
                 seq
             }
         };
-        Answer::Appended { from, key, keep, seq: Some(seq), tickets, envelope }
+        Answer::Appended { from, key, keep, seq, tickets, envelope }
     }
 }

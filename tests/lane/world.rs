@@ -227,28 +227,31 @@ impl World {
         match self.disk.answer(self.now, &self.plan) {
             Answer::Appended { from, key, keep, seq, tickets, envelope } => {
                 self.say(|| format!("appended {envelope} at {seq:?}"));
-                let outcome = if seq.is_some() {
-                    self.judge.stored(envelope);
-                    Outcome::Stored
-                } else {
-                    self.judge.failed(envelope);
-                    Outcome::Failed
-                };
+                self.judge.stored(envelope);
                 for (lost, why) in std::mem::take(&mut self.disk.lost) {
                     self.judge.lost(lost, why);
                 }
                 for ticket in tickets {
-                    self.judge.settled(ticket, outcome);
+                    self.judge.settled(ticket, Outcome::Stored);
                 }
-                match (from, seq) {
-                    (From::Lane, _) => {
-                        let kept = seq.map_or(Kept::Nowhere, Kept::InInbox);
-                        self.ask("appended", |lane, now, out| lane.appended(key, &keep, kept, now, out));
+                match from {
+                    From::Lane => self.ask("appended", |lane, now, out| {
+                        lane.appended(key, &keep, Kept::InInbox(seq), now, out);
+                    }),
+                    From::Elsewhere => self.ask("elsewhere", |lane, _, out| lane.stored_elsewhere(seq, out)),
+                }
+            }
+            Answer::Refused { from, item } => {
+                let envelope = frames::envelope_of(item.encoded.frame());
+                self.say(|| format!("refused {envelope}"));
+                self.judge.failed(envelope);
+                match from {
+                    From::Lane => self.ask("unstored", |lane, now, out| lane.unstored(item, now, out)),
+                    From::Elsewhere => {
+                        for ticket in item.ticket.into_iter().chain(item.repeats) {
+                            self.judge.settled(ticket, Outcome::Failed);
+                        }
                     }
-                    (From::Elsewhere, Some(seq)) => {
-                        self.ask("elsewhere", |lane, _, out| lane.stored_elsewhere(seq, out));
-                    }
-                    (From::Elsewhere, None) => {}
                 }
             }
             Answer::Page { items, end, generation } => {

@@ -48,12 +48,11 @@ pub enum Kept {
     InInbox(Seq),
     /// Durable at this server, on its way to the inbox or to the device, whichever is back first.
     Held,
-    Nowhere,
 }
 
 impl<T> Lane<T> {
-    /// The inbox answers one [`Effect::Append`]: where the envelope is now. The inbox has told the sender
-    /// itself.
+    /// The inbox answers one [`Effect::Append`]: where the envelope is now. The inbox tells the sender itself. Where it could
+    /// do nothing it says so by [`Self::unstored`].
     pub fn appended(&mut self, key: Option<Key>, keep: &Arc<Keep>, kept: Kept, now: Millis, out: &mut Effects<T>) {
         self.appending = self.appending.saturating_sub(1);
         if let Some(key) = key {
@@ -75,13 +74,41 @@ impl<T> Lane<T> {
                     out.push(Effect::Remove(seq));
                 }
             }
-            Kept::Held | Kept::Nowhere => self.edges.iter_mut().for_each(|edge| edge.outbox.drop_ghost(keep)),
+            Kept::Held => self.edges.iter_mut().for_each(|edge| edge.outbox.drop_ghost(keep)),
         }
+        self.go_live();
+        self.pump(out);
+    }
+
+    /// The inbox can take one [`Effect::Append`] nowhere now, and gives it back: an edge that is there has it at once, unless
+    /// older ones are to be read first.
+    pub fn unstored(&mut self, item: Item<T>, now: Millis, out: &mut Effects<T>) {
+        self.appending = self.appending.saturating_sub(1);
+        let keep = item.keep.clone();
+        self.edges.iter_mut().for_each(|edge| edge.outbox.drop_ghost(&keep));
+        let laid = self.laid.iter().position(|of| Arc::ptr_eq(of, &keep)).map(|at| self.laid.swap_remove(at)).is_some();
+        let reads_first = matches!(self.mode, Mode::CatchUp { next: Some(_), .. });
+        let newest = self.newest_moving().filter(|_| !reads_first && !self.is_abroad());
+        let edge = newest.map(|at| &mut self.edges[at]).filter(|edge| edge.outbox.has_room(item.cost()));
+        match edge {
+            // Acknowledged late.
+            _ if laid => self.settle(item, Outcome::Delivered, out),
+            Some(edge) => {
+                edge.outbox.push(item, now);
+                out.push(Effect::Wake(edge.connection));
+            }
+            None => self.settle(item, Outcome::Failed, out),
+        }
+        self.go_live();
+        self.pump(out);
+    }
+
+    /// Where every append is answered, and there is nothing to be read.
+    fn go_live(&mut self) {
         self.read_again();
         if self.appending == 0 && matches!(self.mode, Mode::CatchUp { next: None, .. }) {
             self.mode = Mode::Live;
         }
-        self.pump(out);
     }
 
     /// The inbox has stored something that did not come from this lane.
