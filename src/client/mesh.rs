@@ -75,9 +75,10 @@ pub async fn run(args: Args) -> Result<String, ClientError> {
         let body = door.ask(Method::POST, &["v1", "mesh", "forget"], &query, &key).await?;
         let forgotten: Forgotten = serde_json::from_slice(&body)
             .map_err(|error| ClientError::BadAnswer { url: args.url.clone(), reason: error.to_string() })?;
-        let then = match forgotten.reachable {
-            true => "it gives away what it keeps, and may be stopped when it is shown as \"empty\"",
-            false => "it cannot be reached: inboxes that it alone had are lost, unless it is started again",
+        let then = if forgotten.reachable {
+            "it gives away what it keeps, and may be stopped when it is shown as \"empty\""
+        } else {
+            "it cannot be reached: inboxes that it alone had are lost, unless it is started again"
         };
         return Ok(format!("{server} is forgotten; {then}\n"));
     }
