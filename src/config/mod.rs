@@ -76,7 +76,7 @@ pub enum ConfigError {
     #[error("link-demand-cert needs {0}")]
     Demand(&'static str),
     #[error("the pin {pin} does nothing: {by} comes before it and has all of its ids")]
-    Pin { pin: Pin, by: Pin },
+    Pin { pin: String, by: String },
     #[error("{0} pins are more than {MAX_PINS}: each is looked at for each id")]
     Pins(usize),
     #[error("{name} is {value}, and must be from {from} to {to}")]
@@ -277,7 +277,7 @@ fn pins(given: Vec<Pin>) -> Result<Vec<Pin>, ConfigError> {
     for (at, pin) in given.iter().enumerate() {
         // What is given to two servers goes to the second while the first is no member.
         if let Some(by) = given[..at].iter().find(|by| by.covers(pin) && by.server == pin.server) {
-            return Err(ConfigError::Pin { pin: pin.clone(), by: by.clone() });
+            return Err(ConfigError::Pin { pin: pin.to_string(), by: by.to_string() });
         }
     }
     Ok(given)

@@ -254,20 +254,20 @@ impl World {
     }
 
     /// A device whose home is `server`.
-    pub(super) fn device_of(&self, server: &Server) -> String {
+    pub(super) fn device_of(server: &Server) -> String {
         let placement = server.view.mesh.placement();
-        (0..).map(|n| format!("d{n}")).find(|device| *placement.home(device) == server.name).unwrap()
+        (0..1000).map(|n| format!("d{n}")).find(|device| *placement.home(device) == server.name).unwrap()
     }
 
     pub(super) fn link(&self) {
-        self.publish(&[(&self.a, &self.b), (&self.b, &self.a)], true);
+        Self::publish(&[(&self.a, &self.b), (&self.b, &self.a)], true);
     }
 
     pub(super) fn cut(&self) {
-        self.publish(&[(&self.a, &self.b), (&self.b, &self.a)], false);
+        Self::publish(&[(&self.a, &self.b), (&self.b, &self.a)], false);
     }
 
-    fn publish(&self, pairs: &[(&Arc<Server>, &Arc<Server>)], linked: bool) {
+    fn publish(pairs: &[(&Arc<Server>, &Arc<Server>)], linked: bool) {
         for (own, other) in pairs {
             let mut topology = Topology::new(own.name.clone(), own.incarnation, about(Standing::Serving));
             let mut far = Topology::new(other.name.clone(), other.incarnation, about(Standing::Serving));
@@ -283,7 +283,7 @@ impl World {
             own.view.post_again(&lost);
             own.homes.lost(&lost);
             if linked {
-                own.homes.reachable(&[other.name.clone()]);
+                own.homes.reachable(std::slice::from_ref(&other.name));
             }
         }
     }

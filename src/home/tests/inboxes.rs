@@ -8,7 +8,7 @@ use crate::store::Table;
 #[test]
 fn an_inbox_is_used_from_any_server() {
     let world = World::linked();
-    let device = world.device_of(&world.a);
+    let device = World::device_of(&world.a);
     assert_eq!(block_on(world.b.homes.register(id(&device), None)), Ok(0));
     for n in 0..3 {
         assert_eq!(status(world.b.send(&device, &format!("m{n}"))), Some(Status::Stored));
@@ -26,7 +26,7 @@ fn an_inbox_is_used_from_any_server() {
 #[test]
 fn a_device_reads_its_inbox_at_any_server_and_empties_it() {
     let world = World::linked();
-    let device = world.device_of(&world.a);
+    let device = World::device_of(&world.a);
     for n in 0..40 {
         assert_eq!(status(world.a.send(&device, &format!("m{n}"))), Some(Status::Stored));
     }
@@ -43,7 +43,7 @@ fn a_device_reads_its_inbox_at_any_server_and_empties_it() {
 #[test]
 fn what_is_for_a_home_that_is_away_is_held_and_goes_on_in_order() {
     let world = World::linked();
-    let device = world.device_of(&world.a);
+    let device = World::device_of(&world.a);
     // Of somebody who was never there less is kept.
     block_on(world.a.homes.register(id(&device), None)).unwrap();
     assert_eq!(status(world.b.send(&device, "m0")), Some(Status::Stored));
@@ -65,7 +65,7 @@ fn what_is_for_a_home_that_is_away_is_held_and_goes_on_in_order() {
 #[test]
 fn held_mail_outlives_its_server() {
     let world = World::new();
-    let device = world.device_of(&world.a);
+    let device = World::device_of(&world.a);
     for n in 0..5 {
         assert_eq!(status(world.b.send(&device, &format!("m{n}"))), Some(Status::Stored));
     }
@@ -81,7 +81,7 @@ fn held_mail_outlives_its_server() {
 #[test]
 fn held_mail_goes_to_a_device_that_comes_while_its_home_is_away() {
     let world = World::new();
-    let device = world.device_of(&world.a);
+    let device = World::device_of(&world.a);
     assert_eq!(status(world.b.send(&device, "m0")), Some(Status::Stored));
     let edge = world.b.attach(&device, 1);
     let mut came = Vec::new();
@@ -96,7 +96,7 @@ fn held_mail_goes_to_a_device_that_comes_while_its_home_is_away() {
 #[test]
 fn what_was_under_way_when_the_home_was_lost_is_held() {
     let world = World::linked();
-    let device = world.device_of(&world.a);
+    let device = World::device_of(&world.a);
     let verdicts: Vec<_> = (0..50).map(|n| world.b.send(&device, &format!("m{n}"))).collect();
     world.cut();
     for verdict in verdicts {

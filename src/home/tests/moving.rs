@@ -111,7 +111,7 @@ fn what_moves_later_goes_behind_what_is_there_already() {
     let devices: Vec<String> = (0..10).map(|n| format!("d{n}")).collect();
     let world = joined(&devices);
     world.place();
-    let device = world.device_of(&world.b);
+    let device = World::device_of(&world.b);
     assert_eq!(status(world.b.send(&device, "new")), Some(Status::Stored), "its former home cannot be asked");
     world.link();
     until("it has come", || page(&world.b, &device).0.len() == 3);
@@ -124,7 +124,7 @@ fn what_moves_later_goes_behind_what_is_there_already() {
 #[test]
 fn a_long_inbox_moves_in_parts() {
     let after = placement(&["a", "b"]);
-    let device = (0..).map(|n| format!("d{n}")).find(|device| *after.home(device) == id("b")).unwrap();
+    let device = (0..1000).map(|n| format!("d{n}")).find(|device| *after.home(device) == id("b")).unwrap();
     let world = joined(std::slice::from_ref(&device));
     let verdicts: Vec<_> = (0..500).map(|n| world.a.send_long(&device, &format!("m{n}"), &"x".repeat(2000))).collect();
     for verdict in verdicts {
@@ -202,10 +202,10 @@ fn a_forgotten_server_that_comes_back_gives_away_what_it_had() {
 #[test]
 fn one_device_is_on_its_way_once_at_a_time() {
     let world = shared(&["d0".to_owned(), "d1".to_owned(), "d2".to_owned(), "d3".to_owned()]);
-    let device = world.device_of(&world.b);
+    let device = World::device_of(&world.b);
     assert_eq!(status(world.a.send(&device, "m")), Some(Status::Stored));
     world.forget_b();
-    let (sender, ends) = std::sync::mpsc::channel();
+    let (sender, ends) = std::sync::mpsc::sync_channel(20);
     for _ in 0..20 {
         let sender = sender.clone();
         world.b.homes.ship(&id(&device), id("a"), Box::new(move |result| sender.send(result).unwrap()));

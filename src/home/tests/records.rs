@@ -11,7 +11,7 @@ use crate::store::{Order, Table};
 #[test]
 fn a_token_is_changed_from_any_server() {
     let world = World::linked();
-    let device = world.device_of(&world.a);
+    let device = World::device_of(&world.a);
     let change = TokenChange::add("fcm", "token".to_owned()).unwrap();
     assert_eq!(block_on(world.b.homes.change_tokens(id(&device), change)), Ok(()));
     let profile = block_on(world.a.homes.profile(id(&device))).unwrap().unwrap();
@@ -42,7 +42,7 @@ fn token(text: &str) -> TokenChange {
 fn a_change_is_at_home_and_deputy_before_it_is_answered() {
     let world = World::linked();
     for server in [&world.a, &world.b] {
-        let device = world.device_of(server);
+        let device = World::device_of(server);
         assert_eq!(block_on(world.b.homes.change_tokens(id(&device), token("t"))), Ok(()));
         assert_eq!((providers(&world.a, &device), providers(&world.b, &device)), (1, 1));
     }
@@ -52,7 +52,7 @@ fn a_change_is_at_home_and_deputy_before_it_is_answered() {
 #[test]
 fn a_deputy_serves_while_the_home_is_away_and_hands_back() {
     let world = World::linked();
-    let device = world.device_of(&world.b);
+    let device = World::device_of(&world.b);
     block_on(world.a.homes.change_tokens(id(&device), token("t1"))).unwrap();
     world.cut();
     block_on(world.a.homes.change_tokens(id(&device), token("t2"))).unwrap();
