@@ -94,7 +94,7 @@ pub struct Node {
     leaving: HashMap<NodeId, Incarnation>,
     /// Whether this server is one.
     parting: Parting,
-    looks_at_parting: bool,
+    parting_look: Option<SpawnHandle>,
     pins: Vec<Pin>,
     /// What each server's last greeting has come to, and of which cluster both are by it.
     met: HashMap<NodeId, (Meeting, ClusterId)>,
@@ -154,7 +154,7 @@ impl Node {
             store,
             cluster,
             parting,
-            looks_at_parting: false,
+            parting_look: None,
             members,
             leaving: HashMap::new(),
             pins,

@@ -39,13 +39,13 @@ impl Node {
 
     /// Looks whether there is still something to give away.
     pub(super) fn look_at_parting(&mut self, ctx: &mut Context<Self>) {
-        if self.parting == Parting::Never || std::mem::replace(&mut self.looks_at_parting, true) {
+        if self.parting == Parting::Never || self.parting_look.is_some() {
             return;
         }
         let (store, members) = (self.store.clone(), self.members.clone());
         let looked = tokio::task::spawn_blocking(move || home::is_given_away(&*store, &members));
-        ctx.spawn(looked.into_actor(self).map(|looked, node, ctx| {
-            node.looks_at_parting = false;
+        let look = ctx.spawn(looked.into_actor(self).map(|looked, node, ctx| {
+            node.parting_look = None;
             // A store that cannot be read may hold anything.
             let is_over = matches!(looked, Ok(Ok(true)));
             match (node.parting, is_over) {
@@ -64,6 +64,7 @@ impl Node {
             }
             node.announce_about(ctx);
         }));
+        self.parting_look = Some(look);
     }
 
     /// Whether there is something to wait for before this server ends.

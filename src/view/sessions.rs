@@ -6,15 +6,16 @@
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 
 use super::View;
 use super::mesh::Acting;
 use crate::model::decide::{Known, Sessions};
 use crate::model::ids::{NodeId, SessionId};
+use crate::model::placement::Placement;
 use crate::model::post::Subject;
 use crate::model::session::Session;
 
@@ -43,8 +44,8 @@ pub struct SessionTable {
     hasher: RandomState,
     /// Of devices that are members of sessions with presence: which ones.
     watched: RwLock<HashMap<NodeId, HashSet<SessionId>>>,
-    /// Whether sessions that this server is to have may still be on their way here.
-    lacking: AtomicBool,
+    /// Who was home to what when the sessions that this server was to have by that were all here.
+    whole: ArcSwapOption<Placement>,
     /// Raised when this server begins to number what another one has numbered before.
     epoch: AtomicU64,
 }
@@ -55,7 +56,7 @@ impl SessionTable {
             shards: std::iter::repeat_with(RwLock::default).take(SHARDS).collect(),
             hasher: RandomState::new(),
             watched: RwLock::default(),
-            lacking: AtomicBool::new(false),
+            whole: ArcSwapOption::empty(),
             epoch: AtomicU64::new(epoch),
         }
     }
@@ -79,19 +80,14 @@ impl SessionTable {
     }
 
     /// Whether all sessions that this server is to have are here, as far as could be found out: of another one it can be said
-    /// that there is none.
-    pub fn is_whole(&self) -> bool {
-        !self.lacking.load(Ordering::Acquire)
+    /// that there is none. With another placement others may have sessions that this one is to have.
+    pub fn is_whole(&self, placement: &Arc<Placement>) -> bool {
+        self.whole.load().as_ref().is_some_and(|whole| Arc::ptr_eq(whole, placement))
     }
 
-    /// Other servers may have sessions that this one is to have.
-    pub fn expect_more(&self) {
-        self.lacking.store(true, Ordering::Release);
-    }
-
-    /// They have been asked.
-    pub fn all_here(&self) {
-        self.lacking.store(false, Ordering::Release);
+    /// All others have been asked for what is this server's by `placement`.
+    pub fn all_here(&self, placement: Arc<Placement>) {
+        self.whole.store(Some(placement));
     }
 
     pub fn all(&self) -> Vec<Arc<Published>> {
@@ -170,7 +166,9 @@ impl View {
     /// Who serves a session now. Nobody, for a while, where that is this server and the session may be on its way here.
     pub fn serves(&self, id: &SessionId) -> Acting {
         match self.mesh.acting(id.as_str()) {
-            Acting::Here if !self.sessions.is_whole() && self.sessions.get(id).is_none() => Acting::Nobody,
+            Acting::Here if self.sessions.get(id).is_none() && !self.sessions.is_whole(&self.mesh.placement()) => {
+                Acting::Nobody
+            }
             acting => acting,
         }
     }

@@ -66,7 +66,8 @@ pub fn load(store: &dyn Store, view: &View) -> Result<Doubtful, StoreError> {
     if view.mesh.placement().members().len() > 1 {
         // Its deputies may have changed them: see `take`.
         view.mesh.returning().begin(Kept::Sessions);
-        view.sessions.expect_more();
+    } else {
+        view.sessions.all_here(view.mesh.placement());
     }
     let scribe = Scribe::new(view.mesh.own().clone(), view.mesh.incarnation());
     let mut members: HashMap<SessionId, Vec<Member>> = HashMap::new();

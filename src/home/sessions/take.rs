@@ -57,7 +57,6 @@ impl SessionHome {
             self.taking.since = now;
             self.taking.asked.clear();
             self.taking.again.clear();
-            self.view.sessions.expect_more();
             self.sort_out();
         }
         let taking = &mut self.taking;
@@ -73,7 +72,7 @@ impl SessionHome {
         });
         let due: Vec<(NodeId, Incarnation)> = due.map(|(server, life)| (server.clone(), life)).collect();
         if others.iter().all(|server| taking.asked.contains_key(server)) || now.since(taking.since) >= ENOUGH_MS {
-            self.view.sessions.all_here();
+            self.view.sessions.all_here(placement);
             self.view.mesh.returning().end(Kept::Sessions);
         }
         for (server, life) in due {

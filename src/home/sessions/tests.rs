@@ -217,8 +217,10 @@ async fn until(what: &str, condition: impl Fn() -> bool) {
 }
 
 async fn whole(net: &Net) {
-    until("all servers have asked each other", || net.servers.iter().all(|server| server.view.sessions.is_whole()))
-        .await;
+    until("all servers have asked each other", || {
+        net.servers.iter().all(|server| server.view.sessions.is_whole(&server.view.mesh.placement()))
+    })
+    .await;
 }
 
 #[actix_web::test]
@@ -415,7 +417,7 @@ async fn a_session_that_was_half_created_is_not_served_and_leaves_nothing_behind
     for cut in 0..writes.len() {
         store.commit(&writes[..cut]).unwrap();
         net.servers[0] = net.start(id("s0"), store.clone(), 2 + cut as u64);
-        until("it is alone", || net.servers[0].view.sessions.is_whole()).await;
+        until("it is alone", || net.servers[0].view.sessions.is_whole(&net.servers[0].view.mesh.placement())).await;
         let look = net.ask(0, "ann", Operation::Look(lobby())).await;
         assert_eq!(look.unwrap_err().code, Code::NotFound, "{cut} records");
         let created = net.ask(0, "cid", Operation::Create(draft(Naming::Chosen(lobby())))).await.unwrap();

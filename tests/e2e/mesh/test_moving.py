@@ -4,6 +4,7 @@ all of each is there at any time, under the numbers that it had."""
 import itertools
 import random
 import threading
+import time
 
 import pytest
 import requests
@@ -208,8 +209,11 @@ def test_a_home_dies_while_inboxes_move(make_mesh, victim):
             assert inbox(server, node) == before[node], f"{node} at {server.name}, {victim} died"
     for node in busy:
         wanted = [id_ for _, id_ in before[node][1]] + confirmed[node]
-        found = until(lambda n=node, w=wanted: len(ids := [id_ for _, id_ in inbox(other, n)[1]]) >= len(w) and ids)
-        assert sorted(found) == sorted(set(found)) and set(wanted) <= set(found), f"{node}: {found}"
+        deadline = time.monotonic() + 20
+        while missing := set(wanted) - set(found := [id_ for _, id_ in inbox(other, node)[1]]):
+            assert time.monotonic() < deadline, f"{node} lacks {missing} of {wanted}, has {found}\n{mesh.logs()}"
+            time.sleep(0.05)
+        assert len(found) == len(set(found)), f"{node}: {found}"
     # What has moved is at its new home alone.
     mesh["s1"].kill()
     until(lambda: mesh["s2"].view().reachable() == {"s2"})
