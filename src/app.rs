@@ -125,7 +125,7 @@ impl Parts {
     ) -> Result<Self, AppError> {
         let desk = Home::open(store.clone());
         let home = desk.homes();
-        let mesh = Node::alone(identity, Vec::new());
+        let mesh = Node::alone(identity, config.pins.clone());
         let view = Arc::new(View::new(mesh, Box::new(home.clone()), config.limits.outbox_max_bytes, identity.epoch));
         let doubtful = sessions::load(&*store, &view)?;
         let push = start_push(config, &home, store.clone())?;
@@ -148,7 +148,7 @@ impl Parts {
             identity: identity.clone(),
             dir: data_dir.clone(),
             store,
-            pins: Vec::new(),
+            pins: config.pins.clone(),
         });
         let node = Node::start_in_arbiter(&Arbiter::new().handle(), move |_| node);
         let of_home = (home.clone(), view.clone());

@@ -143,11 +143,11 @@ fn roles_and_server_ids_are_forbidden_not_unauthorized() {
     for error in [
         identity.require(Role::App).unwrap_err(),
         identity.require_app_or_admin().unwrap_err(),
-        identity.refuse_ids_of([&"server".parse().unwrap(), &"alice__phone".parse().unwrap()]).unwrap_err(),
+        identity.refuse_ids_of(&["server".parse().unwrap(), "alice__phone".parse().unwrap()]).unwrap_err(),
     ] {
         assert_eq!(error.code(), Code::Forbidden, "{error}");
     }
-    assert_eq!(identity.refuse_ids_of([&"server".parse().unwrap()]), Ok(()));
+    assert_eq!(identity.refuse_ids_of(&["server".parse().unwrap()]), Ok(()));
 }
 
 #[test]

@@ -121,7 +121,7 @@ impl Target {
         let key = self.key(&device, Role::Device);
         let address = match &self.far {
             None => self.door.offer(&key).await?.address(&key, inbox)?,
-            Some((far, _)) => directly(if index % 2 == 0 { &self.door } else { far }, &key),
+            Some((far, _)) => directly(if index.is_multiple_of(2) { &self.door } else { far }, &key),
         };
         let source = (index / PER_SOURCE) as u8;
         let source = (source > 0).then(|| Ipv4Addr::new(127, 0, 0, source.saturating_add(1)));

@@ -27,10 +27,10 @@ const TTL: Duration = Duration::from_secs(3600);
 #[derive(Debug, Clone, clap::Args)]
 pub struct SecretArgs {
     /// File with the cluster's secret, to mint keys from (default: the variable SPARKMESH_SECRET)
-    #[arg(long, value_name = "FILE", env = "SPARKMESH_SECRET_FILE")]
+    #[arg(long, value_name = "FILE", env = "SPARKMESH_SECRET_FILE", global = true)]
     pub secret_file: Option<PathBuf>,
     /// Where to look for the secret that `serve --dev` made
-    #[arg(long, value_name = "DIR", env = "SPARKMESH_DATA_DIR", default_value = DEFAULT_DATA_DIR)]
+    #[arg(long, value_name = "DIR", env = "SPARKMESH_DATA_DIR", default_value = DEFAULT_DATA_DIR, global = true)]
     pub data_dir: PathBuf,
 }
 

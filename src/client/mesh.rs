@@ -3,8 +3,6 @@
 //! Nothing here decides anything: it shows `GET /v1/mesh`. What the server says is text of others, and is cleaned before
 //! it reaches a terminal.
 
-#![expect(clippy::doc_markdown, reason = "these comments are shown in a terminal, as help")]
-
 use std::fmt::Write as _;
 
 use clap::Subcommand;
@@ -28,7 +26,7 @@ pub struct Args {
     #[arg(value_name = "URL", env = "SPARKMESH_URL")]
     pub url: String,
     /// An admin's key (`sparkmesh key --role admin` makes one)
-    #[arg(long, value_name = "KEY", env = "SPARKMESH_KEY", hide_env_values = true)]
+    #[arg(long, value_name = "KEY", env = "SPARKMESH_KEY", hide_env_values = true, global = true)]
     pub key: Option<String>,
     #[command(flatten)]
     pub secret: SecretArgs,
@@ -47,7 +45,11 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 pub enum Action {
-    /// Forget a server that will not come back: it is home to nothing any more, and is let in no more
+    /// Forget a server for ever: it is home to nothing any more
+    ///
+    /// One that lives gives away what it keeps to the others, and may be stopped when this command without `forget` shows it
+    /// as "empty". The inboxes of one that is dead are lost with it, unless it is started again; it is let in until it has
+    /// given them away.
     Forget {
         /// Its id
         #[arg(value_name = "SERVER")]
@@ -70,8 +72,15 @@ pub async fn run(args: Args) -> Result<String, ClientError> {
     };
     if let Some(Action::Forget { server }) = args.action {
         let query = [("server", server.to_string())];
-        door.ask(Method::POST, &["v1", "mesh", "forget"], &query, &key).await?;
-        return Ok(format!("{server} is forgotten\n"));
+        let body = door.ask(Method::POST, &["v1", "mesh", "forget"], &query, &key).await?;
+        let forgotten: Forgotten = serde_json::from_slice(&body)
+            .map_err(|error| ClientError::BadAnswer { url: args.url.clone(), reason: error.to_string() })?;
+        let then = if forgotten.reachable {
+            "it gives away what it keeps, and may be stopped when it is shown as \"empty\""
+        } else {
+            "it cannot be reached: inboxes that it alone had are lost, unless it is started again"
+        };
+        return Ok(format!("{server} is forgotten; {then}\n"));
     }
     let mut query = Vec::new();
     for (name, servers) in [("path", args.path), ("without", args.without_link)] {
@@ -92,11 +101,16 @@ pub async fn run(args: Args) -> Result<String, ClientError> {
 }
 
 #[derive(Deserialize)]
+struct Forgotten {
+    reachable: bool,
+}
+
+#[derive(Deserialize)]
 struct Mesh {
     node_id: String,
     servers: Vec<Server>,
     forgotten: Vec<String>,
-    keeps_records: bool,
+    other_pins: Vec<String>,
     path: Option<Path>,
 }
 
@@ -166,10 +180,9 @@ impl Mesh {
         if !self.forgotten.is_empty() {
             let _ = writeln!(shown, "\nforgotten: {}", self.forgotten.join(", "));
         }
-        if self.forgotten.contains(&self.node_id) {
-            let state =
-                if self.keeps_records { "still keeps records: wait" } else { "keeps nothing: it may be stopped" };
-            let _ = writeln!(shown, "\n{} is forgotten, and {state}", self.node_id);
+        if !self.other_pins.is_empty() {
+            let (own, others) = (&self.node_id, self.other_pins.join(", "));
+            let _ = writeln!(shown, "\nother pins than {own}: {others}: give all servers the same");
         }
         if let Some(path) = &self.path {
             let _ = writeln!(shown, "\n{path}");
@@ -181,8 +194,11 @@ impl Mesh {
         let state = match (server.reachable, server.member) {
             (false, _) if server.standing == "departed" => "gone".to_owned(),
             (false, _) => "unreachable".to_owned(),
-            (true, false) => format!("{}, no member", server.standing),
-            (true, true) => server.standing.clone(),
+            // Of one that is forgotten that is said by its standing.
+            (true, false) if !matches!(server.standing.as_str(), "leaving" | "empty") => {
+                format!("{}, no member", server.standing)
+            }
+            (true, _) => server.standing.clone(),
         };
         let way = match (&server.via, server.cost_us) {
             _ if server.node_id == self.node_id => "(asked)".to_owned(),
@@ -290,7 +306,7 @@ impl std::fmt::Display for Table {
 mod tests {
     use super::*;
 
-    const TOLD: &str = r#"{"node_id":"s1","keeps_records":true,"members":["s1","s2","s4"],"forgotten":["s3"],"servers":[
+    const TOLD: &str = r#"{"node_id":"s1","keeps_records":true,"members":["s1","s2","s4"],"forgotten":["s3"],"pins":["eu-=s1"],"other_pins":["s2"],"servers":[
         {"node_id":"s1","member":true,"reachable":true,"standing":"serving","incarnation":1,"addr":"10.0.0.1","port":80,
          "region":null,"connections":3,"max_connections":100,"attachments":3,"homes":0.5,"cost_us":0,"via":null,
          "links":[{"peer":"s2","cost_us":900,"state":"up","queue_bytes":12,"unacknowledged_bytes":7}]},
@@ -317,9 +333,44 @@ s2 - s4  80 us   one end only
 
 forgotten: s3
 
+other pins than s1: s2: give all servers the same
+
 way from s1 to s2, without s1 - s4: s1 -> s2 (1.5 ms)
 ";
         assert_eq!(mesh.table(), expected);
+    }
+
+    #[test]
+    fn a_forgotten_server_shows_how_far_it_is() {
+        for standing in ["leaving", "empty"] {
+            let told = TOLD.replace(
+                "\"member\":true,\"reachable\":true,\"standing\":\"draining\"",
+                "\"member\":false,\"reachable\":true,\"standing\":\"STANDING\"",
+            );
+            let mesh: Mesh = serde_json::from_str(&told.replace("STANDING", standing)).unwrap();
+            let table = mesh.table();
+            let row = table.lines().find(|line| line.starts_with("s2")).unwrap();
+            assert_eq!(row.split_whitespace().nth(1), Some(standing), "{table}");
+        }
+    }
+
+    #[test]
+    fn who_asks_may_be_said_before_and_after_what_is_to_be_done() {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            args: Args,
+        }
+        let flags = ["--key", "k", "--secret-file", "f"];
+        let lines = [["mesh", "http://s1"].into_iter().chain(flags).chain(["forget", "s3"]).collect::<Vec<_>>(), {
+            ["mesh", "http://s1", "forget", "s3"].into_iter().chain(flags).collect()
+        }];
+        for line in lines {
+            let args = <Line as clap::Parser>::try_parse_from(&line).unwrap().args;
+            assert_eq!(args.key.as_deref(), Some("k"), "{line:?}");
+            assert_eq!(args.secret.secret_file, Some("f".into()), "{line:?}");
+            assert!(matches!(args.action, Some(Action::Forget { server }) if server.as_str() == "s3"));
+        }
     }
 
     #[test]

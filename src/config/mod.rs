@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::model::ids::NodeId;
+use crate::model::pin::Pin;
 
 pub mod cidr;
 pub mod identity;
@@ -31,6 +32,8 @@ use settings::{LogLevel, Settings, StoreKind};
 use surroundings::Surroundings;
 
 const DEFAULT_PORT: u16 = 8080;
+/// Pins of one mesh.
+const MAX_PINS: usize = 256;
 /// Descriptors kept for the store, pushes, links, logs and answers that refuse somebody.
 pub const RESERVED_DESCRIPTORS: u64 = 200;
 
@@ -72,6 +75,10 @@ pub enum ConfigError {
     HalfLinkTls(&'static str),
     #[error("link-demand-cert needs {0}")]
     Demand(&'static str),
+    #[error("the pin {pin} does nothing: {by} comes before it and has all of its ids")]
+    Pin { pin: String, by: String },
+    #[error("{0} pins are more than {MAX_PINS}: each is looked at for each id")]
+    Pins(usize),
     #[error("{name} is {value}, and must be from {from} to {to}")]
     Range { name: &'static str, value: u64, from: u64, to: u64 },
     #[error(
@@ -142,6 +149,8 @@ pub struct Config {
     pub tls: Option<TlsFiles>,
     pub metrics_bind: Option<SocketAddr>,
     pub links: LinkSettings,
+    /// As in all other servers' settings, in this order.
+    pub pins: Vec<Pin>,
     pub data_dir: PathBuf,
     /// Given, not found: what the server really is called is in its data directory.
     pub node_id: Option<NodeId>,
@@ -218,6 +227,7 @@ impl Config {
             tls,
             metrics_bind: settings.metrics_bind,
             links,
+            pins: pins(settings.pin.unwrap_or_default())?,
             data_dir,
             node_id: settings.node_id,
             store: settings.store.unwrap_or(StoreKind::Sled),
@@ -257,6 +267,20 @@ fn within(name: &'static str, value: Option<u64>, range: RangeInclusive<u64>) ->
     let value = value.unwrap_or_default();
     let (from, to) = range.into_inner();
     if (from..=to).contains(&value) { Ok(value) } else { Err(ConfigError::Range { name, value, from, to }) }
+}
+
+/// Each of them does something.
+fn pins(given: Vec<Pin>) -> Result<Vec<Pin>, ConfigError> {
+    if given.len() > MAX_PINS {
+        return Err(ConfigError::Pins(given.len()));
+    }
+    for (at, pin) in given.iter().enumerate() {
+        // What is given to two servers goes to the second while the first is no member.
+        if let Some(by) = given[..at].iter().find(|by| by.covers(pin) && by.server == pin.server) {
+            return Err(ConfigError::Pin { pin: pin.to_string(), by: by.to_string() });
+        }
+    }
+    Ok(given)
 }
 
 /// Each connection is one descriptor.
@@ -393,6 +417,7 @@ mod tests {
             ("tls-cert = 'c'", "tls-key is missing"),
             ("tls-key = 'c'", "tls-cert is missing"),
             ("link-cert = 'c'", "link-key is missing"),
+            ("pin = ['a=s1', 'b=s1', 'a[1-9]=s1']", "the pin a[1-9]=s1 does nothing: a=s1 comes before it"),
             ("link-demand-cert = true\nlink-ca = 'a'", "needs tls-cert"),
             ("link-demand-cert = true\ntls-cert = 'c'\ntls-key = 'k'", "needs link-ca"),
             ("max-message-bytes = 10", "max-message-bytes is 10, and must be from 1024 to 33554432"),

@@ -26,6 +26,7 @@ use super::push::PushSettings;
 use super::surroundings::Surroundings;
 use super::time_span::TimeSpan;
 use crate::model::ids::NodeId;
+use crate::model::pin::Pin;
 
 /// Where a server keeps what must survive it, unless told otherwise: in the directory it was started in, so that it is
 /// seen, and that two servers in two directories do not meet.
@@ -121,6 +122,13 @@ pub struct Settings {
         help_heading = "Mesh"
     )]
     pub links: Option<LinkPlan>,
+
+    /// Keep the inboxes and records of these ids at one server: PREFIX=SERVER, or PREFIX[FROM-TO]=SERVER for the prefix and
+    /// a number (either end may be left out). The first that fits counts. May be given several times, or as a list with
+    /// commas; all servers must be given the same. A server that has not joined yet may be named: until it has, its ids
+    /// are placed as if there were no pin
+    #[arg(long, env = "SPARKMESH_PIN", value_name = "PIN", value_delimiter = ',', help_heading = "Mesh")]
+    pub pin: Option<Vec<Pin>>,
 
     /// Who signs the certificates of the other servers, PEM [default: whom the system trusts]
     #[arg(long, env = "SPARKMESH_LINK_CA", value_name = "FILE", help_heading = "Mesh")]
@@ -356,6 +364,7 @@ mod tests {
             ("drain-deadline = '1w'", "no length of time"),
             ("trust-proxy = ['10/8']", "no range of addresses"),
             ("node-id = 'a b'", "an id is made of"),
+            ("pin = ['user-']", "write PREFIX=SERVER"),
         ] {
             let error = toml::from_str::<Settings>(text).unwrap_err().to_string();
             assert!(error.contains(expected), "{text}: {error}");

@@ -64,6 +64,11 @@ impl Homes {
             Question::Session(_) => return,
             Question::HandBack => return self.debts().hand_back(from, reply),
             Question::HaveAll => return reply.answer(&Answer::Count(u64::from(self.placed().includes(from)))),
+            Question::HaveLeft => {
+                let own = self.view().map(|view| view.mesh.own());
+                let has_left = own.is_some_and(|own| self.placed().includes_without(own, from));
+                return reply.answer(&Answer::Count(u64::from(has_left)));
+            }
             Question::Give { device } => {
                 let done = then(reply, |_| Some(Answer::Done));
                 return self.ship(&device, from.clone(), done);

@@ -83,6 +83,8 @@ pub(super) struct Boxes {
     touched: HashSet<NodeId>,
     /// Those that the group at hand has removed.
     gone: Vec<NodeId>,
+    /// Those to which something has come from their former home in the group at hand.
+    coming: Vec<NodeId>,
 }
 
 impl Boxes {
@@ -133,9 +135,19 @@ impl Boxes {
         self.gone.push(id.clone());
     }
 
+    /// Something comes to this one from its former home.
+    pub(super) fn comes(&mut self, id: &NodeId) {
+        self.coming.push(id.clone());
+    }
+
     /// The group is durable.
     pub(super) fn committed(&mut self, now: Millis) {
         self.touched.clear();
+        for id in std::mem::take(&mut self.coming) {
+            if let Some(mailbox) = self.by_device.get_mut(id.as_str()) {
+                mailbox.inbox.adopted();
+            }
+        }
         let gone = std::mem::take(&mut self.gone);
         if !gone.is_empty() {
             self.forget(|id, _| gone.contains(id));
@@ -157,6 +169,7 @@ impl Boxes {
     /// The group failed: what is in memory may not be what is on disk.
     pub(super) fn failed(&mut self) {
         self.gone.clear();
+        self.coming.clear();
         let touched = std::mem::take(&mut self.touched);
         self.forget(|id, _| touched.contains(id.as_str()));
     }

@@ -174,9 +174,8 @@ impl Committer {
     fn answer(&self, answer: Answer, result: Result<(), Unavailable>) {
         match answer {
             Answer::Appended(stored) => self.appended(*stored, result),
-            Answer::Done(done) => done(result),
             Answer::Copied(owed, done) if result.is_ok() => self.homes.hand_out(owed, done),
-            Answer::Copied(_, done) => done(result),
+            Answer::Done(done) | Answer::Copied(_, done) => done(result),
             Answer::Adopted(device, first, done) => {
                 done(result);
                 if let Some(seq) = first.filter(|_| result.is_ok()) {

@@ -12,6 +12,7 @@ use super::arrivals::{Arrivals, Subject};
 use super::coming::Coming;
 use super::debts::Debts;
 use super::mover::Placed;
+use super::moving::Shipments;
 use super::postman::Bell;
 use super::profile::{Profile, Trimmed};
 use super::question::{Answer, Question};
@@ -44,6 +45,7 @@ struct Inner {
     arrivals: Arrivals,
     coming: Coming,
     placed: Placed,
+    shipments: Shipments,
     bell: Bell,
 }
 
@@ -72,6 +74,7 @@ impl Homes {
             arrivals: Arrivals::default(),
             coming: Coming::default(),
             placed: Placed::default(),
+            shipments: Shipments::default(),
             bell: Bell::default(),
         }))
     }
@@ -114,6 +117,10 @@ impl Homes {
 
     pub(super) fn placed(&self) -> &Placed {
         &self.0.placed
+    }
+
+    pub(super) fn shipments(&self) -> &Shipments {
+        &self.0.shipments
     }
 
     pub(super) fn bell(&self) -> &Bell {

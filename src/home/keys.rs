@@ -103,7 +103,7 @@ pub(super) fn has_all(server: &NodeId) -> Bytes {
     key(b'v', &[server.as_str()])
 }
 
-/// For which members everything is where it belongs.
+/// For which members and pins everything is where it belongs.
 pub(super) fn placed() -> Bytes {
     key(b'v', &[])
 }

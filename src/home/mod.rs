@@ -35,7 +35,7 @@ use std::thread::JoinHandle;
 
 use tokio::sync::oneshot;
 
-pub use blank::is_blank;
+pub use blank::{is_blank, is_given_away};
 pub use boxes::MAX_TOKENS;
 pub use committer::{Content, Waker};
 pub use homes::Homes;

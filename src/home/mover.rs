@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
+use super::arrivals::Given;
 use super::boxes::{put_json, read_json};
 use super::copies::Copy;
 use super::homes::Homes;
@@ -56,6 +57,12 @@ impl Placed {
     pub(super) fn includes(&self, server: &NodeId) -> bool {
         self.members.lock().unwrap_or_else(PoisonError::into_inner).contains(server)
     }
+
+    /// Whether `own`, this server, has been forgotten, and has nothing left that belongs to `server`.
+    pub(super) fn includes_without(&self, own: &NodeId, server: &NodeId) -> bool {
+        let members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
+        members.contains(server) && !members.contains(own)
+    }
 }
 
 /// How a walk has gone so far.
@@ -99,11 +106,11 @@ impl Walk {
 }
 
 impl Mover {
-    /// What is known from before: nothing is to be moved while the members are still the same.
+    /// What is known from before: nothing is to be moved while members and pins are still the same.
     pub(super) fn restore(&mut self, postman: &Postman) -> Result<(), StoreError> {
         let placement = postman.view.mesh.placement();
-        let placed: Option<Vec<NodeId>> = read_json(&*postman.store, &keys::placed())?;
-        if placed.is_some_and(|placed| placed == placement.members()) {
+        let placed: Option<(Vec<NodeId>, u64)> = read_json(&*postman.store, &keys::placed())?;
+        if placed.is_some_and(|(members, pins)| members == placement.members() && pins == placement.pins_digest()) {
             postman.homes.placed().set(placement.members());
             self.done = Some(placement);
         }
@@ -112,6 +119,7 @@ impl Mover {
 
     /// One round.
     pub(super) fn step(&mut self, postman: &Postman) {
+        postman.homes.seek_put_off();
         self.ask_former_homes(postman);
         if postman.homes.placed().strayed.swap(false, Ordering::AcqRel) {
             self.done = None;
@@ -150,7 +158,9 @@ impl Mover {
         self.done = Some(placement.clone());
         postman.homes.placed().set(placement.members());
         // Not written, it is only done once more.
-        postman.homes.submit(vec![put_json(keys::placed(), &placement.members())], Box::new(|_| {}));
+        postman
+            .homes
+            .submit(vec![put_json(keys::placed(), &(placement.members(), placement.pins_digest()))], Box::new(|_| {}));
     }
 
     /// Whether all that is ours has come.
@@ -160,15 +170,19 @@ impl Mover {
             return;
         }
         self.asked = now;
-        for server in postman.homes.arrivals().unsettled() {
+        for (server, given) in postman.homes.arrivals().unsettled() {
             if postman.view.mesh.is_reachable(&server) {
                 let (homes, of) = (postman.homes.clone(), server.clone());
                 let then = move |result| {
                     if matches!(result, Ok(Answer::Count(1))) {
-                        homes.has_all_of(&of);
+                        homes.has_all_of(&of, given);
                     }
                 };
-                postman.homes.remote().ask_then(&server, &Question::HaveAll, Box::new(then));
+                let question = match given {
+                    Given::AtJoining => Question::HaveAll,
+                    Given::AtLeaving => Question::HaveLeft,
+                };
+                postman.homes.remote().ask_then(&server, &question, Box::new(then));
             }
         }
     }
@@ -284,11 +298,12 @@ impl Walk {
 }
 
 /// The former homes that have said that they have nothing more of ours.
-pub(super) fn settled(store: &dyn Store) -> Result<Vec<NodeId>, StoreError> {
+pub(super) fn settled(store: &dyn Store) -> Result<Vec<(NodeId, Given)>, StoreError> {
     let (from, to) = keys::all(b'v');
     let mut settled = Vec::new();
-    store.scan(Table::Records, &from, &to, Order::Ascending, &mut |key, _| {
-        settled.extend(keys::last_id(key).and_then(|id| id.parse().ok()));
+    store.scan(Table::Records, &from, &to, Order::Ascending, &mut |key, value| {
+        let given = serde_json::from_slice(&value).unwrap_or(Given::AtJoining);
+        settled.extend(keys::last_id(key).and_then(|id| Some((id.parse().ok()?, given))));
         ControlFlow::Continue(())
     })?;
     Ok(settled)

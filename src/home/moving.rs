@@ -2,9 +2,12 @@
 //!
 //! The former home packs what is durable, the new home makes it durable part by part, and then the former home removes exactly
 //! that. A crash at any point leaves it at one of the two, or at both: sent again it is known by its keys and numbers. What
-//! has been added at the former home meanwhile stays there, and goes the same way later.
+//! has been added at the former home meanwhile stays there, and goes the same way later. What is of one device goes one time
+//! after the other: whoever asks for it while it is on its way waits until that is there.
 
+use std::collections::{HashMap, VecDeque};
 use std::ops::ControlFlow;
+use std::sync::{Mutex, PoisonError};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD as BASE64;
@@ -33,7 +36,8 @@ pub(super) struct Part {
     device: NodeId,
     /// Of the inbox at its former home.
     epoch: Epoch,
-    head: Head,
+    /// `None`: it has never had an inbox there, only a record.
+    head: Option<Head>,
     record: Option<DeviceRecord>,
     /// Each as it is stored, in base64.
     entries: Vec<(Seq, String)>,
@@ -65,6 +69,48 @@ pub(super) struct Parts {
     gone: Gone,
 }
 
+/// The devices that are on their way from here, and what is to be done when they are there.
+#[derive(Default)]
+pub(super) struct Shipments(Mutex<HashMap<NodeId, VecDeque<Shipment>>>);
+
+/// What there is of a device goes to a server.
+struct Shipment {
+    to: NodeId,
+    done: Then<bool>,
+}
+
+impl Shipments {
+    fn with<R>(&self, act: impl FnOnce(&mut HashMap<NodeId, VecDeque<Shipment>>) -> R) -> R {
+        // Nothing panics while it is held.
+        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// `None`: another one of that device is on its way, and this one waits.
+    fn begin(&self, device: &NodeId, shipment: Shipment) -> Option<Shipment> {
+        self.with(|under_way| match under_way.get_mut(device.as_str()) {
+            Some(waiting) => {
+                waiting.push_back(shipment);
+                None
+            }
+            None => {
+                under_way.insert(device.clone(), VecDeque::new());
+                Some(shipment)
+            }
+        })
+    }
+
+    /// The one under way has ended; the next.
+    fn next(&self, device: &NodeId) -> Option<Shipment> {
+        self.with(|under_way| {
+            let next = under_way.get_mut(device.as_str()).and_then(VecDeque::pop_front);
+            if next.is_none() {
+                under_way.remove(device.as_str());
+            }
+            next
+        })
+    }
+}
+
 /// What the store has of `device`.
 pub(super) fn pack(store: &dyn Store, device: &NodeId) -> Result<Parts, StoreError> {
     let found: Option<Head> = read_json(store, &keys::head(device))?;
@@ -89,7 +135,8 @@ pub(super) fn pack(store: &dyn Store, device: &NodeId) -> Result<Parts, StoreErr
         ControlFlow::Continue(())
     })?;
     let epoch = head.epoch(store.epoch());
-    let is_nothing = found.is_none() && record.is_none() && gone.seqs.is_empty();
+    let head = (found.is_some() || !gone.seqs.is_empty()).then_some(head);
+    let is_nothing = head.is_none() && record.is_none();
     let part = |entries| Part { device: device.clone(), epoch, head, record: record.clone(), entries };
     let parts = if is_nothing { Vec::new() } else { chunks.into_iter().map(part).collect() };
     Ok(Parts { parts, gone })
@@ -124,13 +171,15 @@ impl Committer {
         let here = self.store.epoch();
         let mut first = None;
         self.boxes.change(&*self.store, &device, now, |mailbox| {
-            mailbox.inbox.come(head, epoch, here, Epoch(now.0));
+            let Some(head) = head else { return };
+            let numbers = mailbox.inbox.come(head, epoch, here, Epoch(now.0));
             for (seq, entry, value) in raw {
-                let at = mailbox.inbox.adopt(seq, entry, epoch);
+                let Some(at) = mailbox.inbox.adopt(seq, entry, numbers) else { continue };
                 first = Some(first.map_or(at, |first: Seq| first.min(at)));
                 writes.push(Write::Put { table: Table::Inbox, key: keys::envelope(&device, at), value });
             }
         })?;
+        self.boxes.comes(&device);
         if let Some(record) = record {
             self.take_copy(Copy::Device { device, record }, now, writes)?;
         }
@@ -166,26 +215,39 @@ impl Committer {
 impl Homes {
     /// Gives all there is of `device` to `to`, and removes it here when it is durable there. Whether there was anything.
     pub(super) fn ship(&self, device: &NodeId, to: NodeId, done: Then<bool>) {
+        if let Some(shipment) = self.shipments().begin(device, Shipment { to, done }) {
+            self.send_shipment(device, shipment);
+        }
+    }
+
+    fn send_shipment(&self, device: &NodeId, Shipment { to, done }: Shipment) {
+        let (homes, of_done) = (self.clone(), device.clone());
+        let done: Then<bool> = Box::new(move |result| {
+            done(result);
+            if let Some(next) = homes.shipments().next(&of_done) {
+                homes.send_shipment(&of_done, next);
+            }
+        });
         let homes = self.clone();
         let then: Then<Parts> = Box::new(move |packed| match packed {
             Ok(Parts { parts, .. }) if parts.is_empty() => done(Ok(false)),
-            Ok(Parts { parts, gone }) => homes.send_parts(to, parts.into_iter(), gone, done),
+            Ok(Parts { parts, gone }) => homes.send_parts(&to, parts.into_iter(), gone, done),
             Err(Unavailable) => done(Err(Unavailable)),
         });
         // Behind all that was to be written before.
         self.here().push(Command::Read(Request::Pack { device: device.clone(), then }));
     }
 
-    fn send_parts(&self, to: NodeId, mut parts: std::vec::IntoIter<Part>, gone: Gone, done: Then<bool>) {
+    fn send_parts(&self, to: &NodeId, mut parts: std::vec::IntoIter<Part>, gone: Gone, done: Then<bool>) {
         let Some(part) = parts.next() else {
             let done = Box::new(move |result: Result<(), Unavailable>| done(result.map(|()| true)));
             return self.here().push(Command::Moved { part: Box::new(gone), done });
         };
         let (homes, server) = (self.clone(), to.clone());
         let then = move |result| match result {
-            Ok(Answer::Done) => homes.send_parts(server, parts, gone, done),
+            Ok(Answer::Done) => homes.send_parts(&server, parts, gone, done),
             _ => done(Err(Unavailable)),
         };
-        self.remote().ask_then(&to, &Question::Part(Box::new(part)), Box::new(then));
+        self.remote().ask_then(to, &Question::Part(Box::new(part)), Box::new(then));
     }
 }

@@ -40,6 +40,9 @@ pub(super) enum Question {
     GiveClient { client: ClientId },
     /// By a new home: whether all that is its own has been moved there. Answered by [`Answer::Count`]: 1 yes, 0 no.
     HaveAll,
+    /// By a member, to a server that has been forgotten: whether all that it had has been moved. Answered by
+    /// [`Answer::Count`]: 1 yes, 0 no.
+    HaveLeft,
     /// By a server that has come back: whatever was changed in its stead, before this is answered with [`Answer::Done`].
     HandBack,
 }

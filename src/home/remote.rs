@@ -255,7 +255,7 @@ mod tests {
 
     /// A remote and what it sends.
     fn remote() -> (Arc<Remote>, Wire) {
-        let (sender, wire) = mpsc::channel();
+        let (sender, wire) = mpsc::sync_channel(MAX_OPEN + 1);
         let remote = Arc::new(Remote::default());
         remote.begin(Box::new(move |server: &NodeId, dispatch: &Dispatch| {
             if server.as_str() == "nowhere" {
@@ -268,7 +268,7 @@ mod tests {
     }
 
     fn ask(remote: &Remote, server: &str) -> mpsc::Receiver<Result<Answer, Unavailable>> {
-        let (sender, answer) = mpsc::channel();
+        let (sender, answer) = mpsc::sync_channel(1);
         let then = Box::new(move |result| sender.send(result).unwrap());
         remote.ask_then(&id(server), &Question::Tell { device: id("d") }, then);
         answer
@@ -352,7 +352,7 @@ mod tests {
         }
         let ((here, sent), (there, answered)) = (remote(), remote());
         there.serve_sessions(Arc::new(Echo));
-        let (sender, answer) = mpsc::channel();
+        let (sender, answer) = mpsc::sync_channel(1);
         let words = RawValue::from_string("{\"join\": [1,2]}".to_owned()).unwrap();
         here.ask_then(&id("there"), &Question::Session(words), Box::new(move |result| sender.send(result).unwrap()));
         let (number, question) = question(&sent);

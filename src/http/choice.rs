@@ -1,16 +1,17 @@
 //! Which server somebody is offered, of those that this one knows: the model chooses, here is what it chooses from.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::error::Rejection;
 use super::state::State;
 use crate::model::choice::{Candidate, choose as best};
 use crate::model::ids::{Incarnation, NodeId, SessionId};
+use crate::model::reservations::Reservations;
 use crate::model::topology::{Address, Load, Standing};
 use crate::node::Distances;
-use crate::view::Gathering;
+use crate::view::{Gathering, steady};
 
 /// How long somebody who asks where to connect waits for a hint about a session.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -29,6 +30,8 @@ pub(super) struct Wish {
     pub(super) session: Option<SessionId>,
     pub(super) region: Option<String>,
     pub(super) port_80: Port80,
+    /// When they will be told to set out, in milliseconds from now.
+    pub(super) start_after_ms: u64,
 }
 
 /// A server that somebody is offered.
@@ -43,28 +46,16 @@ pub(super) struct Chosen {
 struct Open {
     chosen: Chosen,
     load: Load,
-    /// Of what it says of itself.
-    record: u64,
 }
 
-/// How often each server has been offered since it last said how full it is: those have not come yet, or it would have
-/// said so.
+/// Who has been sent where by this server. What other servers offer is not known here until somebody has come.
 #[derive(Debug, Default)]
-pub(super) struct Offered(Mutex<HashMap<NodeId, (u64, u64)>>);
+pub(super) struct Offered(Mutex<Reservations>);
 
 impl Offered {
-    fn add_to(&self, open: &mut [Open]) {
-        let offered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for open in open {
-            let known = offered.get(&open.chosen.server).filter(|(record, _)| *record == open.record);
-            open.load.connections += known.map_or(0, |(_, count)| *count);
-        }
-    }
-
-    fn note(&self, open: &Open) {
-        let mut offered = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = offered.entry(open.chosen.server.clone()).or_default();
-        *known = if known.0 == open.record { (known.0, known.1 + 1) } else { (open.record, 1) };
+    fn lock(&self) -> MutexGuard<'_, Reservations> {
+        // Nothing panics half way.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -73,30 +64,30 @@ fn open(state: &State) -> Vec<Open> {
     let (view, standing) = (&state.site.view, &state.site.standing);
     let (routes, placement) = (view.mesh.routes(), view.mesh.placement());
     let mut open = Vec::with_capacity(routes.servers().len() + 1);
-    if standing.refusal().is_none() {
+    // One that has been forgotten is to be left, unless there is no other.
+    let is_forgotten = !placement.members().contains(&state.site.server) && !routes.servers().is_empty();
+    if standing.refusal().is_none() && !is_forgotten {
         let chosen = Chosen {
             server: state.site.server.clone(),
             incarnation: view.mesh.incarnation(),
             address: state.address(),
         };
         let load = Load { connections: standing.connections(), max_connections: standing.max() };
-        let record = routes.record(&state.site.server).map_or(0, |record| record.number);
-        open.push(Open { chosen, load, record });
+        open.push(Open { chosen, load });
     }
     for server in routes.servers() {
         let Some(record) = routes.record(server) else { continue };
         let about = &record.about;
         let takes = about.standing != Standing::Draining
-            && about.load.connections < about.load.max_connections
+            && !about.load.is_full()
             && !about.address.host.is_empty()
             && placement.members().contains(server);
         if takes {
             let (server, address) = (server.clone(), about.address.clone());
             let chosen = Chosen { server, incarnation: record.incarnation, address };
-            open.push(Open { chosen, load: about.load, record: record.number });
+            open.push(Open { chosen, load: about.load });
         }
     }
-    state.offered.add_to(&mut open);
     open
 }
 
@@ -119,25 +110,37 @@ pub(super) async fn choose(state: &State, wish: &Wish) -> Result<Option<Chosen>,
         Some(session) => members(state, session).await,
         None => Gathering::new(),
     };
-    Ok(pick(state, open, &distances, &members))
+    Ok(pick(state, open, &distances, &members, wish.start_after_ms))
 }
 
 /// As [`choose`], for somebody who wishes nothing.
 pub(super) fn least_loaded(state: &State) -> Option<Chosen> {
-    pick(state, open(state), &HashMap::new(), &Gathering::new())
+    pick(state, open(state), &HashMap::new(), &Gathering::new(), 0)
 }
 
-fn pick(state: &State, open: Vec<Open>, distances: &HashMap<NodeId, u64>, members: &Gathering) -> Option<Chosen> {
+/// Chooses, and keeps a place there for somebody who sets out in `after_ms`.
+fn pick(
+    state: &State,
+    open: Vec<Open>,
+    distances: &HashMap<NodeId, u64>,
+    members: &Gathering,
+    after_ms: u64,
+) -> Option<Chosen> {
+    // Held from the look to the choice: of many who ask at once each sees the one before.
+    let mut offered = state.offered.lock();
+    let now = steady();
+    offered.expire(now);
     let far = if distances.is_empty() { 0 } else { u64::MAX };
     let candidates = open.iter().map(|open| Candidate {
         server: &open.chosen.server,
         load: open.load,
+        reserved: offered.at(&open.chosen.server),
         distance: distances.get(&open.chosen.server).copied().unwrap_or(far),
         members: members.get(&open.chosen.server).copied().unwrap_or_default(),
     });
     let server = best(candidates)?.clone();
     let open = open.into_iter().find(|open| open.chosen.server == server)?;
-    state.offered.note(&open);
+    offered.reserve(&server, after_ms, now);
     Some(open.chosen)
 }
 

@@ -94,6 +94,10 @@ pub(super) async fn ready(state: Shared) -> HttpResponse {
     if !state.site.standing.is_acquainted() {
         reasons.push("mesh");
     }
+    if !state.site.view.mesh.returning().is_over() {
+        // It takes over from those who have served in its stead; seconds at most.
+        reasons.push("returning");
+    }
     if reasons.is_empty() {
         return HttpResponse::Ok().json(Ready { status: "ready", reasons });
     }

@@ -12,7 +12,7 @@ use super::{Answer, Shared};
 use crate::model::codes::{Code, Refusal};
 use crate::model::ids::{Incarnation, NodeId};
 use crate::model::members::Blank;
-use crate::model::placement::Placement;
+use crate::model::placement::{Pin, Placement};
 use crate::model::topology::{Scheme, Standing};
 use crate::node::{Forget, LinkSeen, ServerSeen, Survey, Surveyed};
 
@@ -28,17 +28,23 @@ struct Mesh<'a> {
     servers: Vec<Server<'a>>,
     members: &'a [NodeId],
     forgotten: &'a [NodeId],
+    /// Of this server.
+    pins: &'a [Pin],
+    /// Servers that it has met and that have other pins.
+    other_pins: &'a [NodeId],
     #[serde(skip_serializing_if = "Option::is_none")]
     path: Option<Path<'a>>,
 }
 
 /// What is absent of a server is not known: it has departed.
 #[derive(Serialize)]
+#[expect(clippy::struct_excessive_bools, reason = "these are the fields of a JSON object")]
 struct Server<'a> {
     node_id: &'a NodeId,
     member: bool,
     reachable: bool,
-    /// `returning`, `serving`, `draining`, or `departed`.
+    /// `returning`, `serving`, `draining`, or `departed`; of a forgotten one `leaving` until it has given away what it
+    /// keeps, and then `empty`.
     standing: &'static str,
     incarnation: Option<Incarnation>,
     addr: Option<&'a str>,
@@ -131,6 +137,8 @@ pub(super) async fn show(state: Shared, request: HttpRequest) -> Answer {
         servers,
         members: &known.members,
         forgotten: &known.forgotten,
+        pins: &state.config.pins,
+        other_pins: &known.other_pins,
         path,
     }))
 }
@@ -149,6 +157,8 @@ fn server<'a>(seen: &'a ServerSeen, known: &Surveyed, homes: &HashMap<NodeId, us
             Some(Standing::Returning) => "returning",
             Some(Standing::Serving) => "serving",
             Some(Standing::Draining) => "draining",
+            Some(Standing::Leaving) => "leaving",
+            Some(Standing::Empty) => "empty",
         },
         incarnation: seen.said.as_ref().map(|said| said.incarnation),
         addr: address.map(|address| address.host.as_str()),
@@ -200,12 +210,13 @@ fn pairs(params: &Params, name: &str) -> Result<Vec<(NodeId, NodeId)>, Rejection
     Ok(pairs.iter().map(|[one, other]| (one.clone(), other.clone())).collect())
 }
 
-/// `POST /v1/mesh/forget?server=ID`.
+/// `POST /v1/mesh/forget?server=ID`. One that is reachable gives away what it keeps from now on.
 pub(super) async fn forget(state: Shared, request: HttpRequest) -> Answer {
     let params = Params::parse(request.query_string())?;
     let identity = with_params(&state, &request, &params, Demand::Admin).await?;
     let server: NodeId = params.demand_id("server")?;
     log::info!("{} has server {server} forgotten", identity.node);
     state.site.node.send(Forget(server.clone())).await??;
-    Ok(HttpResponse::Ok().json(serde_json::json!({"forgotten": server})))
+    let lives = server == state.site.server || state.site.view.mesh.is_reachable(&server);
+    Ok(HttpResponse::Ok().json(serde_json::json!({"forgotten": server, "reachable": lives})))
 }

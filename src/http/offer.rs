@@ -76,19 +76,6 @@ pub(super) async fn through(
     params: &Params,
 ) -> Answer {
     let socket = payload.filter(|_| is_websocket(request));
-    let wish = Wish {
-        session: params.id("session_id")?,
-        region: params.get("region").map(str::to_owned),
-        port_80: match params.flag("need_80_port") {
-            true if came_by_tls(state, request) => Port80::Tls,
-            true => Port80::Needed,
-            false => Port80::Other,
-        },
-    };
-    let Some(chosen) = choice::choose(state, &wish).await? else {
-        let nobody = || Refusal::new(Code::Unavailable, "no server takes connections now; try again later");
-        return Err(state.site.standing.refusal().unwrap_or_else(nobody).into());
-    };
     let key = find(request, params).ok_or(AuthError::Missing);
     let identity = match key.and_then(|key| verify(state, key, Demand::Key)) {
         Ok(identity) => identity,
@@ -100,9 +87,24 @@ pub(super) async fn through(
             };
         }
     };
+    // Only from here on: a place is kept for whoever is told of it.
+    let wish = Wish {
+        session: params.id("session_id")?,
+        region: params.get("region").map(str::to_owned),
+        port_80: match params.flag("need_80_port") {
+            true if came_by_tls(state, request) => Port80::Tls,
+            true => Port80::Needed,
+            false => Port80::Other,
+        },
+        start_after_ms: state.pace.start_after_ms(now().0),
+    };
+    let Some(chosen) = choice::choose(state, &wish).await? else {
+        let nobody = || Refusal::new(Code::Unavailable, "no server takes connections now; try again later");
+        return Err(state.site.standing.refusal().unwrap_or_else(nobody).into());
+    };
     let pending = state.site.home.register(identity.node.clone(), identity.client.clone()).await?;
     log::debug!("{} asks where to connect: to {}; {pending} wait for it", identity.node, chosen.server);
-    let start_after_ms = state.pace.start_after_ms(now().0);
+    let start_after_ms = wish.start_after_ms;
     let offer =
         Offer { pending: Some(pending), start_after_ms, ..offer(door, state, &identity.node, &chosen, wish.port_80) };
     match socket {

@@ -1,7 +1,7 @@
 //! The bytes of one link, whichever side has opened it: messages in, and what its queue holds out.
 //!
 //! A link that we have dialled has its socket here, and is read and written by one task. One that was dialled to us
-//! belongs to the HTTP server: its payload is read here, and [`super::accept::Body`] writes.
+//! belongs to the HTTP server: its payload is read here, and `Body` in [`super::accept`] writes.
 
 use std::io;
 use std::pin::Pin;

@@ -322,6 +322,7 @@ struct Written {
     cluster: [u8; 32],
     members: Members,
     blank: bool,
+    pins: u64,
 }
 
 impl From<&Introduction> for Written {
@@ -337,6 +338,7 @@ impl From<&Introduction> for Written {
             cluster: own.cluster,
             members: own.members.clone(),
             blank: own.blank,
+            pins: own.pins,
         }
     }
 }
@@ -356,6 +358,7 @@ impl From<Written> for Introduction {
             cluster: theirs.cluster,
             members: theirs.members,
             blank: theirs.blank,
+            pins: theirs.pins,
         }
     }
 }

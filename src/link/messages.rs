@@ -36,6 +36,8 @@ pub struct Introduction {
     pub members: Members,
     /// It has no durable record.
     pub blank: bool,
+    /// [`pin::digest`](crate::model::pin::digest) of its pins.
+    pub pins: u64,
 }
 
 /// Asks the node for its own introduction as of now: to be said by the server that dials.

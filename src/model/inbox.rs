@@ -91,6 +91,19 @@ pub struct Moved {
     pub under: Epoch,
     /// Numbers below are those of its former home.
     pub upto: Seq,
+    /// Of these, those up to here have come for certain: what of them is not here has been taken out since.
+    #[serde(default)]
+    pub come: Seq,
+}
+
+/// Whether what comes from a former home has its place by the number it had there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub enum Numbers {
+    /// It has.
+    Same,
+    /// It is put behind all that is here.
+    Other,
 }
 
 impl Default for Head {
@@ -128,6 +141,8 @@ pub struct Inbox {
     by_key: HashMap<Key, Seq>,
     by_collapse: HashMap<Key, Seq>,
     bytes: u64,
+    /// The last that has come from the former home; nobody knows yet whether it is durable.
+    coming: Seq,
     /// Nothing expires before this; spares looking through a full inbox at each append.
     calm_until: Millis,
 }
@@ -203,33 +218,53 @@ impl Inbox {
     /// An inbox comes from its former home, `epoch` there and with `head`; this one lies in a store of epoch `store`. One that
     /// nobody has used goes on as that one. One that has been used begins a new epoch, `fresh`, in which what comes is put
     /// behind what is here.
-    pub fn come(&mut self, head: Head, epoch: Epoch, store: Epoch, fresh: Epoch) {
-        if self.head.moved.is_some_and(|moved| moved.under == store && (moved.epoch == epoch || moved.upto == Seq(0))) {
-            return;
+    pub fn come(&mut self, head: Head, epoch: Epoch, store: Epoch, fresh: Epoch) -> Numbers {
+        let known = self.head.moved.filter(|moved| moved.under == store);
+        if let Some(moved) = known.filter(|moved| moved.epoch == epoch || moved.upto == Seq(0)) {
+            // A former home that has given all, and has been given something since, has begun to number anew.
+            let goes_on = moved.epoch == epoch && head.next >= moved.upto;
+            return if goes_on { Numbers::Same } else { Numbers::Other };
         }
         self.head.dropped += head.dropped;
         self.head.told += head.told;
         let is_unused = self.head.next == Seq(1) && self.entries.is_empty();
         self.head.moved = Some(if is_unused {
             self.head.next = head.next;
-            Moved { epoch, under: store, upto: head.next }
+            Moved { epoch, under: store, upto: head.next, come: Seq(0) }
         } else {
-            Moved { epoch: fresh, under: store, upto: Seq(0) }
+            Moved { epoch: fresh, under: store, upto: Seq(0), come: Seq(0) }
         });
+        if is_unused { Numbers::Same } else { Numbers::Other }
     }
 
-    /// One envelope of the former home, which was at `seq` of `epoch` there; where it is now. What is here stays where it is.
-    pub fn adopt(&mut self, seq: Seq, entry: Entry, epoch: Epoch) -> Seq {
-        let goes_on = self.head.moved.is_some_and(|moved| moved.epoch == epoch && seq < moved.upto);
+    /// One envelope of the former home, which was at `seq` there; where it is now. What is here stays where it is. Those of
+    /// one home come in the order of their numbers. `None`: it has come before, and has been taken out since.
+    pub fn adopt(&mut self, seq: Seq, entry: Entry, numbers: Numbers) -> Option<Seq> {
         let here = entry.keys().find_map(|key| self.by_key.get(&key).copied());
-        if let Some(here) = here {
+        if here.is_some() {
             return here;
         }
-        let at = if goes_on && !self.entries.contains_key(&seq) { seq } else { self.head.next };
+        let at = match &self.head.moved {
+            Some(moved) if numbers == Numbers::Same && seq < moved.upto => {
+                if seq <= moved.come {
+                    return None;
+                }
+                self.coming = seq;
+                seq
+            }
+            _ => self.head.next,
+        };
         self.head.next = self.head.next.max(at.next());
         self.calm_until = Millis(0);
         self.insert(at, entry);
-        at
+        Some(at)
+    }
+
+    /// All that was adopted is durable. What is taken out from now on is written together with this, or after it.
+    pub fn adopted(&mut self) {
+        if let Some(moved) = &mut self.head.moved {
+            moved.come = moved.come.max(self.coming);
+        }
     }
 
     /// The envelope at `seq` is acknowledged. False when there is none.
@@ -293,134 +328,4 @@ fn end_of(entry: &Entry, limits: Limits) -> Millis {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    const WIDE: Limits = Limits { bytes: 1000, count: 10, age_ms: 1000 };
-
-    fn entry(key: u128, collapse: Option<u128>, bytes: u32) -> Entry {
-        Entry {
-            key: Some(Key(key)),
-            shown: Key(1 << 100 | key),
-            collapse: collapse.map(Key),
-            bytes,
-            stored: Millis(0),
-            expires: None,
-        }
-    }
-
-    fn seq_of(appended: &Appended) -> Seq {
-        match appended {
-            Appended::New { seq, .. } | Appended::Duplicate { seq, .. } => *seq,
-        }
-    }
-
-    #[test]
-    fn the_same_envelope_is_kept_once() {
-        let mut inbox = Inbox::default();
-        assert_eq!(seq_of(&inbox.append(entry(1, None, 10), WIDE, Millis(0))), Seq(1));
-        assert_eq!(
-            inbox.append(entry(1, None, 10), WIDE, Millis(0)),
-            Appended::Duplicate { seq: Seq(1), lost: vec![] }
-        );
-        assert_eq!(seq_of(&inbox.append(entry(2, None, 10), WIDE, Millis(0))), Seq(2));
-        assert!(inbox.remove(Seq(1)));
-        assert_eq!(seq_of(&inbox.append(entry(1, None, 10), WIDE, Millis(0))), Seq(3));
-    }
-
-    #[test]
-    fn a_newer_one_replaces_its_like() {
-        let mut inbox = Inbox::default();
-        inbox.append(entry(1, Some(7), 10), WIDE, Millis(0));
-        let appended = inbox.append(entry(2, Some(7), 10), WIDE, Millis(0));
-        assert_eq!(appended, Appended::New { seq: Seq(2), lost: vec![(Seq(1), Loss::Collapsed)] });
-        assert_eq!(inbox.head().dropped, 0, "a replaced envelope is not lost");
-    }
-
-    #[test]
-    fn numbers_go_on_after_all_is_acknowledged() {
-        let mut inbox = Inbox::default();
-        inbox.append(entry(1, None, 10), WIDE, Millis(0));
-        assert_eq!(inbox.trim(Seq(9)), vec![Seq(1)]);
-        let mut again = Inbox::restore(inbox.head(), []);
-        assert_eq!(seq_of(&again.append(entry(2, None, 10), WIDE, Millis(0))), Seq(2));
-    }
-
-    #[test]
-    fn an_unused_inbox_goes_on_as_the_one_that_comes() {
-        let (theirs, ours) = (Epoch(1), Epoch(2));
-        let mut inbox = Inbox::default();
-        let head = Head { next: Seq(9), dropped: 2, told: 1, moved: None };
-        for _ in 0..2 {
-            inbox.come(head, theirs, ours, Epoch(99));
-            assert_eq!(inbox.adopt(Seq(4), entry(4, None, 1), theirs), Seq(4));
-            assert_eq!(inbox.adopt(Seq(7), entry(7, None, 1), theirs), Seq(7));
-        }
-        assert_eq!((inbox.len(), inbox.head().dropped, inbox.head().epoch(ours)), (2, 2, theirs));
-        assert_eq!(seq_of(&inbox.append(entry(9, None, 1), WIDE, Millis(0))), Seq(9));
-        assert_eq!(inbox.head().epoch(Epoch(3)), Epoch(3), "the store has lost something since");
-    }
-
-    #[test]
-    fn what_comes_to_an_inbox_in_use_goes_behind() {
-        let mut inbox = Inbox::default();
-        inbox.append(entry(1, None, 1), WIDE, Millis(0));
-        for _ in 0..2 {
-            inbox.come(Head { next: Seq(3), ..Head::default() }, Epoch(1), Epoch(2), Epoch(99));
-            assert_eq!(inbox.adopt(Seq(1), entry(10, None, 1), Epoch(1)), Seq(2));
-            assert_eq!(inbox.adopt(Seq(2), entry(1, None, 1), Epoch(1)), Seq(1), "it is here already");
-        }
-        assert_eq!((inbox.len(), inbox.head().epoch(Epoch(2))), (2, Epoch(99)));
-    }
-
-    #[test]
-    fn age_and_ttl_end_a_stay() {
-        let mut inbox = Inbox::default();
-        inbox.append(Entry { expires: Some(Millis(500)), ..entry(1, None, 1) }, WIDE, Millis(0));
-        inbox.append(entry(2, None, 1), WIDE, Millis(0));
-        assert_eq!(inbox.expire(WIDE, Millis(499)), vec![]);
-        assert_eq!(inbox.expire(WIDE, Millis(500)), vec![(Seq(1), Loss::Expired)]);
-        assert_eq!(inbox.expire(WIDE, Millis(1000)), vec![(Seq(2), Loss::Expired)]);
-    }
-
-    #[test]
-    fn the_device_is_told_once() {
-        let mut inbox = Inbox::default();
-        for key in 0..13 {
-            inbox.append(entry(key, None, 1), WIDE, Millis(0));
-        }
-        assert_eq!((inbox.tell(), inbox.tell()), (3, 0));
-    }
-
-    proptest! {
-        #[test]
-        fn bounds_hold_and_nothing_goes_uncounted(
-            ops in proptest::collection::vec((0u128..40, proptest::option::of(0u128..4), 1u32..400, 0u64..3000), 1..200)
-        ) {
-            let mut inbox = Inbox::default();
-            let mut appended = 0;
-            let mut gone = 0;
-            let mut last = Seq(0);
-            let mut now = 0;
-            for (key, collapse, bytes, passed) in ops {
-                now += passed / 50;
-                let entry = Entry { stored: Millis(now), ..entry(key, collapse, bytes) };
-                match inbox.append(entry, WIDE, Millis(now)) {
-                    Appended::New { seq, lost } => {
-                        prop_assert!(seq > last);
-                        last = seq;
-                        appended += 1;
-                        gone += lost.len();
-                    }
-                    Appended::Duplicate { lost, .. } => gone += lost.len(),
-                }
-                prop_assert!(inbox.len() as u64 <= WIDE.count);
-                prop_assert!(inbox.bytes() <= WIDE.bytes);
-                prop_assert_eq!(inbox.bytes(), inbox.entries.values().map(|e| u64::from(e.bytes)).sum::<u64>());
-                prop_assert_eq!(inbox.len(), appended - gone);
-                prop_assert!(inbox.by_collapse.len() <= inbox.len() && inbox.by_key.len() == 2 * inbox.len());
-            }
-        }
-    }
-}
+mod tests;

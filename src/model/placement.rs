@@ -9,25 +9,8 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
 use super::ids::NodeId;
-
-/// Ids that the config gives to a server: those of the prefix, or those of the prefix and a number in the range.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pin {
-    pub prefix: String,
-    /// First and last.
-    pub range: Option<(u64, u64)>,
-    pub server: NodeId,
-}
-
-impl Pin {
-    fn holds(&self, id: &str) -> bool {
-        let Some(rest) = id.strip_prefix(self.prefix.as_str()) else { return false };
-        let Some((first, last)) = self.range else { return true };
-        // `parse` alone would take a sign.
-        let digits = rest.bytes().all(|byte| byte.is_ascii_digit());
-        digits && rest.parse().is_ok_and(|number: u64| (first..=last).contains(&number))
-    }
-}
+use super::pin;
+pub use super::pin::Pin;
 
 /// The members and pins as they are at one time. Immutable; cheap to ask, and free for a server that is alone.
 #[derive(Debug, Clone)]
@@ -94,6 +77,11 @@ impl Placement {
 
     pub fn members(&self) -> &[NodeId] {
         &self.members
+    }
+
+    /// What tells its pins from others.
+    pub fn pins_digest(&self) -> u64 {
+        pin::digest(&self.pins)
     }
 
     /// The server of the first pin that holds `id` and names one of `among`: who is no member holds nothing.

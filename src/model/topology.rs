@@ -75,12 +75,32 @@ pub struct Load {
     pub max_connections: u64,
 }
 
+impl Load {
+    /// Takes nobody.
+    pub fn is_full(self) -> bool {
+        self.connections >= self.max_connections
+    }
+
+    /// Whether others are to hear of it who were told `told`: the busier and the emptier, the coarser; and always where one
+    /// of the two is full and the other is not.
+    pub fn is_news_to(self, told: Self) -> bool {
+        let room = told.max_connections.saturating_sub(told.connections);
+        self.max_connections != told.max_connections
+            || self.is_full() != told.is_full()
+            || self.connections.abs_diff(told.connections) > told.connections.min(room) / 16
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Standing {
     /// Back from a crash, and not yet told what its deputies have changed meanwhile: serves no small records.
     Returning,
     Serving,
     Draining,
+    /// Forgotten: home to nothing any more, and still giving away what it keeps.
+    Leaving,
+    /// Forgotten, and keeps nothing any more: it may be stopped.
+    Empty,
 }
 
 /// One link as one of its ends announces it. It counts when both do.
@@ -295,4 +315,38 @@ fn settled(announced: Option<u32>, measured: u32) -> u32 {
     let Some(announced) = announced else { return measured };
     let change = announced.abs_diff(measured);
     if change >= COST_STEP_US && change >= announced / 5 { measured } else { announced }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn others_hear_of_a_load_the_more_exactly_the_nearer_it_is_to_either_end() {
+        let load = |connections| Load { connections, max_connections: 1600 };
+        for (told, now, is_news) in [
+            (0, 1, true),
+            (20, 21, false),
+            (20, 22, true),
+            (800, 850, false),
+            (800, 851, true),
+            (800, 749, true),
+            (1590, 1591, true),
+            (1599, 1600, true),
+            (1600, 1599, true),
+            (1600, 1600, false),
+            (1000, 1600, true),
+        ] {
+            assert_eq!(load(now).is_news_to(load(told)), is_news, "{told} -> {now}");
+        }
+        // As an admin sets it anew.
+        assert!(Load { connections: 20, max_connections: 20 }.is_news_to(load(20)));
+        // With a few places only, each counts.
+        for told in 0..3 {
+            assert!(
+                Load { connections: told + 1, max_connections: 3 }
+                    .is_news_to(Load { connections: told, max_connections: 3 })
+            );
+        }
+    }
 }

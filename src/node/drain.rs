@@ -35,15 +35,18 @@ pub struct Drain {
     pub deadline: Duration,
 }
 
-/// Answered when every edge has ended, or the deadline is near.
+/// Answered when every edge has ended and a forgotten server has given away what it keeps, or the deadline is near.
 #[derive(Debug, Message)]
 #[rtype(result = "()")]
 pub struct Drained(pub oneshot::Sender<()>);
 
 /// Makes an offer of another server for a device that is sent away, if there is one. Called often, on the node's thread.
+type Offering = Box<dyn Fn(&NodeId) -> Option<Box<RawValue>> + Send>;
+
+/// Gives the node what makes the offers for devices that it sends away.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct Offers(pub Box<dyn Fn(&NodeId) -> Option<Box<RawValue>> + Send>);
+pub struct Offers(pub Offering);
 
 pub(super) struct Plan {
     began: Instant,
@@ -119,6 +122,7 @@ impl Handler<Drained> for Node {
 
 impl Node {
     fn drain_step(&mut self) {
+        let gives = self.still_gives();
         let Some(plan) = &mut self.drain else { return };
         let now = Instant::now();
         while plan.told < plan.due(now) {
@@ -139,7 +143,7 @@ impl Node {
                 device.stop_all(Close::GOING_AWAY);
             }
         }
-        let all_gone = self.standing.connections() == 0 && plan.waiting.is_empty();
+        let all_gone = self.standing.connections() == 0 && plan.waiting.is_empty() && !gives;
         if all_gone || now.duration_since(plan.began) >= plan.allowed {
             // Whoever waited may be gone.
             plan.waiters.drain(..).for_each(|waiter| waiter.send(()).unwrap_or(()));

@@ -21,7 +21,9 @@ impl Handler<LinkUp> for Node {
 
     fn handle(&mut self, up: LinkUp, ctx: &mut Self::Context) -> Self::Result {
         let LinkUp { peer, incarnation, address: _, dialled, queue, id, stop } = up;
-        if self.members.is_forgotten(&peer) && self.leaving.get(&peer) != Some(&incarnation) {
+        let is_let_in = self.leaving.get(&peer) == Some(&incarnation)
+            || self.met.get(&peer).is_some_and(|(meeting, _)| *meeting == Meeting::Same);
+        if self.members.is_forgotten(&peer) && !is_let_in {
             return Err(Refusal::new(Code::Forbidden, format!("server {peer} has been forgotten")));
         }
         match self.met.get(&peer) {

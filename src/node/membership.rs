@@ -16,10 +16,11 @@ use crate::model::codes::{Code, Refusal};
 use crate::model::frames::Hop;
 use crate::model::ids::{Incarnation, NodeId};
 use crate::model::members::{self, Blank, Meeting, Members, Merged, Regard, Standpoint};
+use crate::model::pin::{self, Pin};
 use crate::model::placement::Placement;
 
-/// Forgets a server for ever: it is no home any more, and comes back only under another id. While it lives it keeps its
-/// links, and may make new ones, so that it can ship what it has. Answered when this is on disk here and has been told to
+/// Forgets a server for ever: it is home to nothing any more. As long as it keeps something it is let in, so that it can
+/// give that away; after that it comes back only under another id. Answered when this is on disk here and has been told to
 /// the neighbours.
 #[derive(Debug, Message)]
 #[rtype(result = "Result<(), Refusal>")]
@@ -44,6 +45,7 @@ impl Handler<Meet> for Node {
     type Result = AtomicResponse<Self, Result<Introduction, Refusal>>;
 
     fn handle(&mut self, Meet { theirs }: Meet, _: &mut Self::Context) -> Self::Result {
+        let of_pins = (theirs.node.clone(), theirs.pins);
         let met = self.blank().into_actor(self).then(move |blank, node, _| {
             let decided = node.meet(&theirs, blank);
             let before = (node.cluster, node.members.clone());
@@ -58,9 +60,10 @@ impl Handler<Meet> for Node {
             }
             .into_actor(node)
         });
-        AtomicResponse::new(Box::pin(met.map(|result: Result<_, Refusal>, node, ctx| {
+        AtomicResponse::new(Box::pin(met.map(move |result: Result<_, Refusal>, node, ctx| {
             let (decided, blank) = result?;
             node.adopt(decided, None, ctx);
+            node.compare_pins(&of_pins.0, of_pins.1);
             Ok(node.introduction(blank))
         })))
     }
@@ -72,9 +75,9 @@ impl Handler<Forget> for Node {
     fn handle(&mut self, Forget(server): Forget, _: &mut Self::Context) -> Self::Result {
         let mut members = self.members.clone();
         let decided = match members.is_member(&server) {
-            _ if server == self.server => Err(Refusal::new(
+            true if members.current().count() == 1 => Err(Refusal::new(
                 Code::Conflict,
-                "this server does not forget itself: ask another one, and then stop this one",
+                format!("{server} is the only member of this mesh: nobody could take what it keeps"),
             )),
             false if members.is_forgotten(&server) => Ok(()),
             false => Err(Refusal::new(Code::NotFound, format!("{server} is no member of this mesh"))),
@@ -117,29 +120,53 @@ impl Node {
             cluster: *self.cluster.bytes(),
             members: self.members.clone(),
             blank: blank == Blank::Yes,
+            pins: pin::digest(&self.pins),
+        }
+    }
+
+    /// A pin may be given before its server has joined; or its name is wrong.
+    pub(super) fn look_at_pins(&self) {
+        let unknown = |pin: &&Pin| !self.members.is_member(&pin.server) && pin.server != self.server;
+        for pin in self.pins.iter().filter(unknown) {
+            log::warn!("the pin {pin} counts when {} has joined: it is no member of this mesh yet", pin.server);
+        }
+    }
+
+    /// A server that has other pins than this one looks for homes elsewhere. Said once, for all may be about to be
+    /// restarted with new ones.
+    fn compare_pins(&mut self, server: &NodeId, theirs: u64) {
+        if theirs == pin::digest(&self.pins) {
+            self.other_pins.remove(server);
+        } else if self.other_pins.insert(server.clone()) {
+            log::warn!(
+                "the pins of {server} are not those of {}: they look for homes in different places until both have the same",
+                self.server
+            );
         }
     }
 
     /// What becomes of the two clusters; changes nothing yet.
     fn meet(&mut self, theirs: &Introduction, blank: Blank) -> Result<Membership, Refusal> {
-        let regard = |members: &Members, of: &NodeId, life: Incarnation| {
-            let is_out = members.is_forgotten(of) && self.leaving.get(of) != Some(&life);
+        let regard = |members: &Members, of: &NodeId, life: Incarnation, blank: Blank| {
+            // A forgotten one that keeps something gives it away.
+            let is_out = members.is_forgotten(of) && blank == Blank::Yes && self.leaving.get(of) != Some(&life);
             if is_out { Regard::Forgotten } else { Regard::Welcome }
         };
         let life = self.topology.own().incarnation;
+        let their_blank = if theirs.blank { Blank::Yes } else { Blank::No };
         let own = Standpoint {
             node: self.server.clone(),
             cluster: *self.cluster.bytes(),
             members: self.members.current().count(),
             blank,
-            regard: regard(&self.members, &theirs.node, theirs.incarnation),
+            regard: regard(&self.members, &theirs.node, theirs.incarnation, their_blank),
         };
         let other = Standpoint {
             node: theirs.node.clone(),
             cluster: theirs.cluster,
             members: theirs.members.current().count(),
-            blank: if theirs.blank { Blank::Yes } else { Blank::No },
-            regard: regard(&theirs.members, &self.server, life),
+            blank: their_blank,
+            regard: regard(&theirs.members, &self.server, life, blank),
         };
         let meeting = members::meet(&own, &other);
         let cluster = if meeting == Meeting::WeJoin { theirs.cluster.into() } else { self.cluster };
@@ -205,14 +232,14 @@ impl Node {
         if (cluster, &members) == (self.cluster, &self.members) {
             return;
         }
-        if cluster != self.cluster {
+        if cluster == self.cluster {
+            self.neighbours.flood(&Hop::Members(members.clone().into()), from);
+        } else {
             // Whoever was linked with us is of another cluster than this server now: they meet again.
             self.neighbours.iter().for_each(|(_, neighbour)| neighbour.stop.do_send(LinkStop));
-        } else {
-            self.neighbours.flood(&Hop::Members(members.clone().into()), from);
         }
         if members.is_forgotten(&self.server) && !self.members.is_forgotten(&self.server) {
-            log::error!("this server, {}, has been forgotten by its mesh: it is home to nothing any more", self.server);
+            self.begin_parting();
         }
         for server in members.forgotten().filter(|server| !self.members.is_forgotten(server)) {
             if let Some(record) = self.topology.get(server) {
@@ -230,10 +257,10 @@ impl Node {
     pub(super) fn place_homes(&self) {
         let members: Vec<NodeId> = self.members.current().cloned().collect();
         metrics::MEMBERS.set(members.len() as i64);
+        self.homes.members_changed(&self.members);
         if let Some(placement) = Placement::new(*self.cluster.bytes(), members, self.pins.clone()) {
             self.view.mesh.publish_placement(placement);
         }
-        self.homes.members_changed(&self.members);
     }
 }
 

@@ -13,19 +13,21 @@ mod flood;
 mod links;
 mod membership;
 mod neighbours;
+mod parting;
 mod presence;
 mod publish;
 mod regions;
 mod standing;
 mod survey;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix::prelude::*;
 
 use self::neighbours::Neighbours;
+use self::parting::Parting;
 pub use drain::{Drain, Drained, Offers};
 pub use membership::Forget;
 pub use regions::Distances;
@@ -69,12 +71,15 @@ pub struct Setup {
 }
 
 /// See the module's header.
+#[expect(clippy::struct_excessive_bools, reason = "each is something else that is under way, or has been")]
 pub struct Node {
     server: NodeId,
     view: Arc<View>,
     homes: Homes,
     standing: Arc<Standing>,
     next: u64,
+    /// Servers that were met and have other pins.
+    other_pins: BTreeSet<NodeId>,
     drain: Option<drain::Plan>,
     offers: Option<Offers>,
     push: PushHandle,
@@ -85,8 +90,11 @@ pub struct Node {
     store: Arc<dyn Store>,
     cluster: ClusterId,
     members: Members,
-    /// Forgotten servers that live on, in the life in which they were forgotten: they may still ship what they have.
+    /// Forgotten servers that live on, in the life in which they were forgotten: they keep their links until they end.
     leaving: HashMap<NodeId, Incarnation>,
+    /// Whether this server is one.
+    parting: Parting,
+    looks_at_parting: bool,
     pins: Vec<Pin>,
     /// What each server's last greeting has come to, and of which cluster both are by it.
     met: HashMap<NodeId, (Meeting, ClusterId)>,
@@ -126,6 +134,7 @@ impl Node {
         let Setup { view, homes, standing, push, identity, dir, store, pins } = setup;
         let topology = lone(&identity, view.mesh.standing());
         let ServerIdentity { node: server, incarnation, cluster, members, epoch } = identity;
+        let parting = if members.is_forgotten(&server) { Parting::Gives } else { Parting::Never };
         metrics::SERVERS.set(1);
         metrics::MEMBERS.set(members.current().count() as i64);
         Self {
@@ -136,6 +145,7 @@ impl Node {
             homes,
             standing,
             next: 1,
+            other_pins: BTreeSet::new(),
             drain: None,
             offers: None,
             push,
@@ -143,6 +153,8 @@ impl Node {
             dir,
             store,
             cluster,
+            parting,
+            looks_at_parting: false,
             members,
             leaving: HashMap::new(),
             pins,
@@ -167,6 +179,7 @@ impl Node {
         self.expire(steady());
         self.weigh();
         self.announce_about(ctx);
+        self.look_at_parting(ctx);
     }
 
     /// What this server says of itself.
@@ -197,18 +210,29 @@ impl Node {
 
     /// Who goes away serves until then; who has come back says so itself, in the view.
     fn stands(&self) -> topology::Standing {
+        if let Some(standing) = self.parting.standing() {
+            return standing;
+        }
         match self.view.mesh.standing() {
             topology::Standing::Serving if self.standing.is_draining() => topology::Standing::Draining,
             standing => standing,
         }
     }
 
-    /// Announces how full the server is when that is another matter than before: the busier, the less often.
+    /// Looks how full the server is: what is news is announced the next time that this server says anything of itself.
     fn weigh(&mut self) {
-        let (now, told) = (self.standing.connections(), self.load.connections);
-        let max_connections = self.standing.max();
-        if now.abs_diff(told) > told / 16 || max_connections != self.load.max_connections || now == 0 {
-            self.load = Load { connections: now, max_connections };
+        let now = Load { connections: self.standing.connections(), max_connections: self.standing.max() };
+        if now.is_news_to(self.load) {
+            self.load = now;
+        }
+    }
+
+    /// A device has come. That the server is full is announced at once, or others would send people here until the next
+    /// tick; that it has room again waits for that.
+    fn look_whether_full(&mut self, ctx: &mut Context<Self>) {
+        if self.standing.is_full() && !self.load.is_full() {
+            self.weigh();
+            self.announce_about(ctx);
         }
     }
 
@@ -237,6 +261,7 @@ impl Actor for Node {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         self.homes.members_changed(&self.members);
+        self.look_at_pins();
         ctx.run_interval(TICK, Self::tick);
         ctx.run_interval(ASK, |node, ctx| {
             node.view.tick();
@@ -318,6 +343,7 @@ impl Handler<Attach> for Node {
         let connection = ConnectionId(self.next);
         self.next += 1;
         self.standing.came();
+        self.look_whether_full(ctx);
         let number = self.number_for(&id);
         self.view.attach(&device, connection, Options { number, ..options });
         self.belongs_to(&device, client.as_ref());

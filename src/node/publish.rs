@@ -17,6 +17,7 @@ use crate::model::attachments::Change;
 use crate::model::frames::Hop;
 use crate::model::ids::NodeId;
 use crate::model::routes::Routes;
+use crate::model::topology::Standing;
 
 /// Changes that come within this time are computed and published at once.
 const DEBOUNCE: Duration = Duration::from_millis(10);
@@ -123,12 +124,14 @@ impl Node {
         changes
     }
 
-    /// The dialler is told of all servers that are members, and where they are.
+    /// The dialler is told of all servers that are to be linked with, and where they are.
     pub(super) fn teach_dialler(&mut self) {
         let Some(dialler) = &self.dialler else { return };
         let others = self.topology.records().filter(|record| record.server != self.server);
         let known: Vec<_> = others
-            .filter(|record| !record.about.address.host.is_empty() && !self.members.is_forgotten(&record.server))
+            .filter(|record| !record.about.address.host.is_empty())
+            // Whoever still gives away what it keeps is to be reached for that.
+            .filter(|record| !self.members.is_forgotten(&record.server) || record.about.standing == Standing::Leaving)
             .map(|record| (record.server.clone(), record.about.address.clone()))
             .collect();
         if known != self.learned {

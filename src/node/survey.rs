@@ -22,6 +22,8 @@ pub struct Surveyed {
     pub servers: Vec<ServerSeen>,
     pub members: Vec<NodeId>,
     pub forgotten: Vec<NodeId>,
+    /// Servers that this one has met and that have other pins.
+    pub other_pins: Vec<NodeId>,
     /// With both ends; `None` where no way leads, or none was asked for.
     pub path: Option<Vec<Step>>,
     /// Whether this server keeps nothing that anybody would miss: where it is forgotten, it may be stopped then.
@@ -86,6 +88,7 @@ impl Handler<Survey> for Node {
             servers: known.chain(departed).collect(),
             members: self.members.current().cloned().collect(),
             forgotten: self.members.forgotten().cloned().collect(),
+            other_pins: self.other_pins.iter().cloned().collect(),
             path,
             blank: Blank::No,
         };
@@ -110,6 +113,10 @@ impl Node {
             }
         };
         let mut about = record.about.clone();
+        if let Some(published) = routes.record(server) {
+            // As those know it who make offers.
+            about.load = published.about.load;
+        }
         let (number, attachments) = if is_own {
             about.load.connections = self.standing.connections();
             about.load.max_connections = self.standing.max();

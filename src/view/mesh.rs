@@ -10,6 +10,7 @@
 
 mod incoming;
 mod outgoing;
+mod relay;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -24,7 +25,7 @@ use super::LinkQueue;
 use super::Urgency;
 use super::returning::Returning;
 use crate::metrics;
-use crate::model::frames::{Carry, Dispatch, Fate, Hop, MAX_HOPS, Stop};
+use crate::model::frames::{Carry, Dispatch, Fate, Hop, Stop};
 use crate::model::ids::{Incarnation, NodeId};
 use crate::model::lane::Delivery;
 use crate::model::placement::Placement;
@@ -94,7 +95,12 @@ impl Mesh {
 
     /// No other server can be reached, and none is a member.
     pub fn is_alone(&self) -> bool {
-        self.placement.load().members().len() <= 1
+        self.is_only_one(&self.placement.load())
+    }
+
+    /// A server that has been forgotten may be none of the members.
+    fn is_only_one(&self, placement: &Placement) -> bool {
+        matches!(placement.members(), [only] if *only == self.own)
     }
 
     pub fn incarnation(&self) -> Incarnation {
@@ -155,7 +161,7 @@ impl Mesh {
     /// Who serves the small records of `id` now.
     pub fn acting(&self, id: &str) -> Acting {
         let placement = self.placement.load();
-        if placement.members().len() <= 1 {
+        if self.is_only_one(&placement) {
             return Acting::Here;
         }
         let (home, deputy) = placement.ranked(id);
@@ -269,13 +275,13 @@ impl Mesh {
             let carry =
                 Carry { hops: 0, origin: self.own.clone(), incarnation: self.incarnation(), stops, body: body.clone() };
             // What the link does not take is sent again.
-            self.queue(&links, next, &Hop::Carry(carry), Urgency::Data);
+            Self::queue(&links, next, &Hop::Carry(carry), Urgency::Data);
         }
         drop(locked);
         failed
     }
 
-    fn queue(&self, links: &HashMap<NodeId, Arc<LinkQueue>>, next: &NodeId, hop: &Hop, urgency: Urgency) -> Delivery {
+    fn queue(links: &HashMap<NodeId, Arc<LinkQueue>>, next: &NodeId, hop: &Hop, urgency: Urgency) -> Delivery {
         let Some(queue) = links.get(next) else {
             metrics::LINK_DROPPED.with_label_values(&["no link"]).inc();
             return Delivery::Refused;
@@ -298,7 +304,7 @@ impl Mesh {
         stream.again(server, super::steady(), |stop, body| {
             let carry =
                 Carry { hops: 0, origin: self.own.clone(), incarnation: self.incarnation(), stops: vec![stop], body };
-            self.queue(&links, next, &Hop::Carry(carry), Urgency::Data)
+            Self::queue(&links, next, &Hop::Carry(carry), Urgency::Data)
         });
     }
 
@@ -337,98 +343,6 @@ impl Mesh {
         for (server, fates) in due {
             // A custodian that cannot be reached finds another way by itself.
             let _ = self.send(&server, &Dispatch::Fates(fates));
-        }
-    }
-
-    /// A frame on its way: what is for us is given to `take`, in order; the rest goes on.
-    pub(super) fn carried(&self, from: &NodeId, carry: Carry, mut take: impl FnMut(&NodeId, Dispatch)) {
-        let Carry { hops, origin, incarnation, stops, body } = carry;
-        let mut onward = Vec::new();
-        for stop in stops {
-            if stop.server != self.own {
-                onward.push(stop);
-                continue;
-            }
-            let stream = self.origins.of(&origin);
-            let mut stream = stream.lock().unwrap_or_else(PoisonError::into_inner);
-            if stream.is_new(incarnation, stop.generation) && self.streams.follow(&origin, stop.generation) {
-                self.behind.lock().unwrap_or_else(PoisonError::into_inner).push(origin.clone());
-            }
-            if !stream.receive(incarnation, stop.generation, stop.number) {
-                metrics::LINK_REPEATED.inc();
-                continue;
-            }
-            match link::dispatch_of(&stop.head, body.clone()) {
-                Ok(dispatch) => take(&origin, dispatch),
-                Err(error) => {
-                    metrics::LINK_DROPPED.with_label_values(&["unreadable"]).inc();
-                    log::error!("server {origin} sends what cannot be read: {error}");
-                }
-            }
-        }
-        if !onward.is_empty() {
-            self.relay(from, Carry { hops: hops + 1, origin, incarnation, stops: onward, body });
-        }
-    }
-
-    fn relay(&self, from: &NodeId, carry: Carry) {
-        let (routes, links) = (self.routes.load(), self.links.load());
-        let mut by_hop: Vec<(&NodeId, Vec<Stop>)> = Vec::with_capacity(1);
-        for stop in carry.stops {
-            // Never back over the link it came by; its origin sends it again when it knows a better way.
-            let next = routes.next(&stop.server).filter(|next| *next != from && carry.hops < MAX_HOPS);
-            let Some(next) = next else {
-                metrics::LINK_DROPPED.with_label_values(&["no way"]).inc();
-                continue;
-            };
-            match by_hop.iter_mut().find(|(hop, _)| *hop == next) {
-                Some((_, stops)) => stops.push(stop),
-                None => by_hop.push((next, vec![stop])),
-            }
-        }
-        for (next, stops) in by_hop {
-            let body = carry.body.clone();
-            let carry =
-                Carry { hops: carry.hops, origin: carry.origin.clone(), incarnation: carry.incarnation, stops, body };
-            metrics::LINK_RELAYED.inc();
-            self.queue(&links, next, &Hop::Carry(carry), Urgency::Data);
-        }
-    }
-
-    /// An acknowledgement: ours, or one on its way.
-    pub(super) fn acknowledged(&self, from: &NodeId, hop: Hop) {
-        let Hop::Acked { hops, to, by, incarnation, generation, number } = hop else { return };
-        if to == self.own {
-            if incarnation == self.incarnation() {
-                self.streams.acked(&by, generation, number, super::steady());
-            }
-            return;
-        }
-        let (routes, links) = (self.routes.load(), self.links.load());
-        if let Some(next) = routes.next(&to).filter(|next| *next != from && hops < MAX_HOPS) {
-            let hop = Hop::Acked { hops: hops + 1, to: to.clone(), by, incarnation, generation, number };
-            self.queue(&links, next, &hop, Urgency::Control);
-        }
-    }
-
-    /// Acknowledges the streams in which at least `count` frames have come since the last time.
-    pub(super) fn acknowledge(&self, count: u64) {
-        let due = self.origins.due(count);
-        if due.is_empty() {
-            return;
-        }
-        let (routes, links) = (self.routes.load(), self.links.load());
-        for (to, ack) in due {
-            let Some(next) = routes.next(&to) else { continue };
-            let hop = Hop::Acked {
-                hops: 0,
-                to: to.clone(),
-                by: self.own.clone(),
-                incarnation: ack.incarnation,
-                generation: ack.generation,
-                number: ack.number,
-            };
-            self.queue(&links, next, &hop, Urgency::Control);
         }
     }
 

@@ -65,7 +65,7 @@ class Chaos:
         server.start()
 
     def pause(self):
-        server, length = self.server(), self.chance.choice([1, 4, 8, 15])
+        server, length = self.server(), self.chance.choice([1, 4, 8, 15, 30])
         self.say(f"SIGSTOP {server.name} for {length} s")
         self.traffic.avoided.add(server.name)
         server.pause()

@@ -353,6 +353,9 @@ def test_a_server_behind_a_proxy_on_port_80(make_server):
     key = {"key": proxied.key("alice")}
     asked = proxied.ok("GET", "/v1/connect-info?need_80_port=1", **key)
     assert (asked["proxy_80_port"], asked["ws_url"]) == ("a.example.org", "ws://a.example.org/v1/connect")
+    for proto, scheme in [("https", "wss"), ("http", "ws")]:
+        asked = proxied.ok("GET", "/v1/connect-info?need_80_port=1", headers={"X-Forwarded-Proto": proto}, **key)
+        assert asked["ws_url"] == f"{scheme}://a.example.org/v1/connect", "a page loaded over TLS opens no ws://"
     unasked = proxied.ok("GET", "/v1/connect-info", **key)
     assert unasked["ws_url"] == f"ws://127.0.0.1:{proxied.port}/v1/connect"
     fallback = plain.ok("GET", "/v1/connect-info?need_80_port=1", key=plain.key("alice"))

@@ -69,6 +69,7 @@ impl FakeNode {
             cluster: [7; 32],
             members: Members::first(self.own.clone()),
             blank: true,
+            pins: 0,
         }
     }
 }

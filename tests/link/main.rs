@@ -14,6 +14,7 @@ use sparkmesh::model::frames::Hop;
 use sparkmesh::model::lane::Delivery;
 use sparkmesh::model::members::Members;
 use sparkmesh::model::topology::Address;
+use sparkmesh::view::LINK_QUEUE_LIMIT;
 
 /// Frames each way.
 const MANY: u64 = 20_000;
@@ -182,6 +183,7 @@ async fn what_waits_is_still_written_when_a_link_is_told_to_end() {
 
 #[actix::test]
 async fn a_write_that_blocks_does_not_stop_the_reader_and_the_queue_is_bounded() {
+    const BODY: usize = 1 << 20;
     for dialler_blocks in [true, false] {
         let a = Plan::new("a").start();
         let wire = Wire::to(a.port).await;
@@ -194,13 +196,16 @@ async fn a_write_that_blocks_does_not_stop_the_reader_and_the_queue_is_bounded()
             wire.stop_to_dialler();
         }
         let (blocked, free) = if dialler_blocks { (&b, &a) } else { (&a, &b) };
-        let mut sent = 0;
-        while blocked.send(1, 1 << 20) == Delivery::Queued {
+        let (mut sent, mut most) = (0, 0);
+        while blocked.send(1, BODY) == Delivery::Queued {
             sent += 1;
-            assert!(sent < 100, "the queue has no bound");
+            most = most.max(blocked.queue().bytes());
+            // The rest is in the buffers of the two sockets and the wire.
+            assert!(sent * BODY < LINK_QUEUE_LIMIT * 3 / 2, "{sent} frames are taken, {most} bytes wait");
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
-        assert!(blocked.queue().bytes() <= 16 << 20);
+        assert!((LINK_QUEUE_LIMIT - 2 * BODY..=LINK_QUEUE_LIMIT).contains(&most), "{most}");
+        assert_eq!(blocked.queue().bytes(), most, "nothing can be written, and what waits is kept");
         for number in 1..=100 {
             assert_eq!(free.send(number, 1000), Delivery::Queued);
         }

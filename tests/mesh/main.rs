@@ -211,6 +211,7 @@ fn what_an_edge_that_breaks_has_not_acknowledged_is_stored() {
 
 /// One world of chance: devices that move, links that are cut and heal, frames that are under way meanwhile.
 fn world(seed: u64) {
+    const WAYS: [(usize, usize); 5] = [(0, 1), (1, 2), (2, 3), (3, 0), (0, 2)];
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let mut random = move |below: usize| {
         state ^= state << 13;
@@ -218,7 +219,6 @@ fn world(seed: u64) {
         state ^= state << 17;
         (state >> 33) as usize % below
     };
-    const WAYS: [(usize, usize); 5] = [(0, 1), (1, 2), (2, 3), (3, 0), (0, 2)];
     let mut net = Net::new(4, &WAYS);
     net.attach("a", 0);
     net.attach("b", 3);
@@ -238,9 +238,9 @@ fn world(seed: u64) {
                 let (a, b) = WAYS[at];
                 cut[at] = !cut[at];
                 if cut[at] {
-                    net.cut(a, b)
+                    net.cut(a, b);
                 } else {
-                    net.link(a, b)
+                    net.link(a, b);
                 }
                 if random(2) == 0 {
                     net.publish();

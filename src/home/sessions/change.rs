@@ -66,7 +66,7 @@ impl SessionHome {
     pub(super) fn operate(
         &mut self,
         by: &Requester,
-        operation: Operation,
+        operation: &Operation,
         ctx: &mut Context<Self>,
     ) -> ResponseFuture<Result<Done, Refusal>> {
         let id = operation.session();
@@ -81,12 +81,12 @@ impl SessionHome {
             });
             return Box::pin(std::future::ready(found));
         }
-        let (decided, before) = (self.decide(by, &operation), self.newest(&id));
+        let (decided, before) = (self.decide(by, operation), self.newest(&id));
         let (session, change) = match decided {
             Ok(decided) => decided,
             Err(refusal) => return Box::pin(std::future::ready(Err(refusal))),
         };
-        let shown = shown(by, &operation, before.as_ref(), &session);
+        let shown = shown(by, operation, before.as_ref(), &session);
         let answer = change.answer.clone();
         let told = move |session: Arc<Session>| Done {
             id,

@@ -35,7 +35,7 @@ impl Handler<Asked> for SessionHome {
                 if self.view.serves(&operation.session()) != Acting::Here {
                     return reply(Response::Elsewhere);
                 }
-                let done = self.operate(&by, operation, ctx);
+                let done = self.operate(&by, &operation, ctx);
                 ctx.spawn(done.into_actor(self).map(|result, _, _| {
                     reply(match result {
                         Ok(done) => Response::Done(Box::new(Told::of(done))),
@@ -43,7 +43,7 @@ impl Handler<Asked> for SessionHome {
                     });
                 }));
             }
-            Request::Keep(delta) => self.keep(from, *delta, reply, ctx),
+            Request::Keep(delta) => self.keep(&from, *delta, reply, ctx),
             Request::List { after } => reply(self.list(&from, after.as_ref())),
             Request::Fetch { session, after } => reply(Response::Part(self.part(&from, &session, after).map(Box::new))),
             Request::Holds(copies) => {
@@ -63,7 +63,7 @@ impl Handler<Asked> for SessionHome {
 
 impl SessionHome {
     /// The other keeper of a session has changed it.
-    fn keep(&mut self, from: NodeId, delta: Delta, reply: Box<dyn FnOnce(Response) + Send>, ctx: &mut Context<Self>) {
+    fn keep(&mut self, from: &NodeId, delta: Delta, reply: Box<dyn FnOnce(Response) + Send>, ctx: &mut Context<Self>) {
         let id = delta.stored().id.clone();
         let settled = match absorb(self.newest(&id).as_ref(), delta, &self.scribe) {
             Absorbed::Known => match self.when_settled(&id) {
@@ -75,7 +75,7 @@ impl SessionHome {
                 self.begin(*session, change, Origin::Elsewhere, ctx)
             }
             Absorbed::Behind => {
-                self.fetch_soon(&from, id, ctx);
+                self.fetch_soon(from, id, ctx);
                 return reply(Response::Behind);
             }
         };

@@ -204,7 +204,7 @@ impl Handler<Ask> for SessionHome {
     fn handle(&mut self, Ask { by, operation }: Ask, ctx: &mut Self::Context) -> Self::Result {
         let operation = operation.settled();
         if self.view.serves(&operation.session()) == Acting::Here {
-            return self.operate(&by, operation, ctx);
+            return self.operate(&by, &operation, ctx);
         }
         let (view, peers) = (self.view.clone(), self.peers.clone());
         let asking = Asking { view, peers, home: ctx.address(), scribe: self.scribe.clone() };
@@ -270,6 +270,6 @@ impl Handler<Operate> for SessionHome {
     type Result = ResponseFuture<Result<Done, Refusal>>;
 
     fn handle(&mut self, Operate { by, operation }: Operate, ctx: &mut Self::Context) -> Self::Result {
-        self.operate(&by, operation, ctx)
+        self.operate(&by, &operation, ctx)
     }
 }

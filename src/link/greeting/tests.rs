@@ -25,6 +25,7 @@ fn introduction(node: &str) -> Introduction {
         cluster: [7; 32],
         members: Members::default(),
         blank: true,
+        pins: 7,
     }
 }
 

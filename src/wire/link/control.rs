@@ -17,7 +17,7 @@ fields!(Delta { server, incarnation, from, changes });
 fields!(Snapshot { server, incarnation, number, part, parts, attachments });
 fields!(Digest { server, incarnation, number });
 choice!(Scheme { Plain = 0, Tls = 1 });
-choice!(Standing { Returning = 0, Serving = 1, Draining = 2 });
+choice!(Standing { Returning = 0, Serving = 1, Draining = 2, Leaving = 3, Empty = 4 });
 
 impl Field for Change {
     fn put(&self, out: &mut Vec<u8>) {

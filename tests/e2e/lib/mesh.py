@@ -181,7 +181,9 @@ class Mesh:
         deadline = time.monotonic() + limit
         for name in names:
             while not self[name].sees(names):
-                assert time.monotonic() < deadline, f"{name} does not see {names} after {limit} s:\n{self.told(name)}"
+                assert time.monotonic() < deadline, (
+                    f"{name} does not see {names} after {limit} s:\n" + "\n".join(map(self.told, names))
+                )
                 time.sleep(0.02)
         return self
 

@@ -44,14 +44,31 @@ def test_devices_are_spread_by_load(make_mesh):
 def test_nobody_is_sent_to_a_server_that_is_full_or_dead(make_mesh):
     mesh = make_mesh(3, "--allow-direct", options={"s2": {"env": {"SPARKMESH_NUM_MAX_CONNECTIONS": "3"}}})
     inside = [Device(mesh["s2"], unique("inside"), **DIRECT) for _ in range(3)]
-    until(lambda: "s2" not in offers(mesh["s1"], 5))
-    outside = [Device(mesh["s1"], unique("outside")) for _ in range(12)]
-    assert len(inside) + len(outside) == 15
-    full = mesh["s2"].ok("GET", "/v1/connect-info", key=mesh["s2"].key(unique("asker")))
-    assert full["node_id"] != "s2", "a full server sends people elsewhere"
+    for server in mesh.servers:
+        until(lambda s=server: s.view().servers["s2"]["connections"] == 3, limit=5)
+        assert set(offers(server, 30)) == {"s1", "s3"}, "a full server is offered by nobody, nor by itself"
+    outside = [Device(mesh["s2"], unique("outside")) for _ in range(12)]
+    assert mesh["s2"].view().servers["s2"]["connections"] == 3
     mesh["s3"].kill()
     until(lambda: set(offers(mesh["s1"], 10)) == {"s1"}, limit=10)
     for one in inside + outside:
+        one.close()
+
+
+@row("A12")
+def test_of_many_who_ask_before_anybody_comes_all_find_a_place(make_mesh):
+    """Twelve places at three servers, and twelve devices that are all sent there by one of them before the first connects."""
+    mesh = make_mesh(3, options={name: {"env": {"SPARKMESH_NUM_MAX_CONNECTIONS": "4"}} for name in ("s1", "s2", "s3")})
+    nodes = [unique("device") for _ in range(12)]
+    given = [(node, mesh["s2"].ok("GET", "/v1/connect-info", key=mesh["s2"].key(node))) for node in nodes]
+    assert sorted(offer["node_id"] for _, offer in given) == ["s1"] * 4 + ["s2"] * 4 + ["s3"] * 4
+    devices = [Device(mesh[offer["node_id"]], node, url=socket_url(mesh[0], node, offer=offer)) for node, offer in given]
+    # What is given away but may not be taken is still offered; what is taken is not.
+    for server in mesh.servers:
+        until(lambda s=server: s.get("/v1/connect-info", key=s.key(unique("asker"))).status_code == 503, limit=5)
+    devices.pop().close()
+    until(lambda: mesh["s1"].get("/v1/connect-info", key=mesh["s1"].key(unique("asker"))).status_code == 200, limit=5)
+    for one in devices:
         one.close()
 
 
@@ -271,3 +288,67 @@ def test_the_mesh_command(make_mesh):
         assert ended.returncode not in (0, 101), ended.stdout
         assert ended.stderr and "panicked" not in ended.stderr
     one.close()
+
+
+# -- who keeps what (L21) ---------------------------------------------------------------------------------------------
+
+
+def store(server, node, text):
+    """A message for somebody who is away."""
+    sender = Device(server, unique("sender"))
+    assert sender.confirmed(dest_id=node, type=1, payload=text)["status"] == "stored"
+    sender.close()
+
+
+def kept(server, node):
+    """What a server that is alone has for `node`; nothing where another one is its home."""
+    answer = server.get("/v1/inbox", key=server.key(node))
+    return [one["payload"] for one in answer.json()["messages"]] if answer.status_code == 200 else []
+
+
+@row("L21")
+def test_a_pinned_inbox_is_kept_where_the_pin_says(make_mesh):
+    env = {"SPARKMESH_PIN": "eu-=s2,user-[100-199]=s3,us-=not-there-yet"}
+    mesh = make_mesh(3, options={name: {"env": env} for name in ("s1", "s2", "s3")})
+    homes = {"s2": [unique("eu-a") for _ in range(4)], "s3": ["user-100", "user-150", "user-0199"]}
+    for node in homes["s2"] + homes["s3"] + ["us-1"]:
+        store(mesh["s1"], node, node)
+    assert mesh["s1"].view().answer["pins"] == ["eu-=s2", "user-[100-199]=s3", "us-=not-there-yet"]
+    assert "not-there-yet has joined" in mesh["s1"].log()
+    for name, nodes in homes.items():
+        # It lives alone, and has them all.
+        for other in mesh.servers:
+            other.kill()
+        mesh[name].launch().ready()
+        mesh.whole([name])
+        for node in nodes:
+            assert until(lambda n=node, s=name: kept(mesh[s], n), limit=15) == [node]
+    logs = mesh.logs()
+    assert "pins of s" not in logs, logs
+
+
+@row("L21")
+def test_pins_that_differ_are_told_and_what_lies_elsewhere_moves_when_they_change(make_mesh):
+    def pinned(text):
+        return {"env": {"SPARKMESH_PIN": text}}
+
+    mesh = make_mesh(2, options={"s1": pinned("x-=s1"), "s2": pinned("x-=s1")})
+    store(mesh["s2"], "x-1", "before")
+    assert mesh["s1"].view().answer["other_pins"] == []
+    # One at a time, as a person would.
+    for name in ("s1", "s2"):
+        mesh[name].terminate()
+        assert mesh[name].wait() == 0
+        mesh[name].env["SPARKMESH_PIN"] = "x-=s2"
+        mesh[name].start()
+        mesh.whole()
+        if name == "s1":
+            for one, other in (("s1", "s2"), ("s2", "s1")):
+                assert mesh[one].view().answer["other_pins"] == [other]
+                until(lambda a=one, b=other: f"the pins of {b} are not those of {a}" in mesh[a].log())
+            table = run("mesh", mesh["s1"].url, "--secret-file", mesh["s1"].secret_file).stdout
+            assert "other pins than s1: s2" in table
+    until(lambda: [server.view().answer["other_pins"] for server in mesh.servers] == [[], []])
+    until(lambda: mesh["s1"].metric("sparkmesh_inbox_envelopes") == 0 and kept(mesh["s2"], "x-1"), limit=20)
+    mesh["s1"].kill()
+    assert until(lambda: kept(mesh["s2"], "x-1"), limit=15) == ["before"]

@@ -10,6 +10,7 @@ import time
 
 import pytest
 import requests
+import urllib3
 from websockets.sync.client import connect
 
 from lib.device import Device, unique
@@ -103,6 +104,16 @@ class Nginx:
             headers = options.pop("headers", {}) | {"Host": name}
             return session.get(f"http://{self.host}:{PLAIN}{path}", headers=headers, timeout=30, **options)
 
+    def get_sealed(self, path, *, name=BALANCED, headers=()):
+        """By HTTPS, with the certificate checked; the JSON of the answer."""
+        pool = urllib3.HTTPSConnectionPool(
+            self.host, SEALED, ca_certs=str(self.certificate), server_hostname=name, assert_hostname=name
+        )
+        with pool:
+            answer = pool.request("GET", path, headers=dict(headers) | {"Host": name}, timeout=30)
+        assert answer.status == 200, answer.data
+        return json.loads(answer.data)
+
     def open(self, url, **options):
         """A WebSocket through nginx to the host that a URL names, which no name server knows."""
         sealed = url.startswith("wss://")
@@ -156,12 +167,13 @@ def test_a_conversation_through_the_hosts_that_the_offers_name(mesh, nginx, seal
         nodes, sockets, servers = [unique("device") for _ in range(4)], [], set()
         for node in nodes:
             key = mesh[0].key(node)
-            offer = nginx.get("/v1/connect-info?need_80_port=1", headers={"Authorization": f"Bearer {key}"}).json()
+            asked, headers = "/v1/connect-info?need_80_port=1", {"Authorization": f"Bearer {key}"}
+            offer = nginx.get_sealed(asked, headers=headers) if sealed else nginx.get(asked, headers=headers).json()
             assert offer["proxy_80_port"] in NAMES
-            assert offer["ws_url"] == f"ws://{offer['proxy_80_port']}/v1/connect"
+            scheme = "wss" if sealed else "ws"
+            assert offer["ws_url"] == f"{scheme}://{offer['proxy_80_port']}/v1/connect", "as it was asked"
             servers.add(offer["node_id"])
-            url = offer["ws_url"].replace("ws:", "wss:") if sealed else offer["ws_url"]
-            url += f"?auth_key={key}&validation_key={offer['validation_key']}"
+            url = f"{offer['ws_url']}?auth_key={key}&validation_key={offer['validation_key']}"
             sockets.append(opened.enter_context(nginx.open(url, **context)))
         mesh.settled()
         for number, (one, other) in enumerate([(0, 1), (1, 2), (2, 3), (3, 0)]):

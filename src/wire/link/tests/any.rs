@@ -104,7 +104,13 @@ fn address() -> impl Strategy<Value = Address> {
 
 fn about() -> impl Strategy<Value = About> {
     let load = (number(), number()).prop_map(|(connections, max_connections)| Load { connections, max_connections });
-    let standing = prop_oneof![Just(Standing::Returning), Just(Standing::Serving), Just(Standing::Draining)];
+    let standing = prop_oneof![
+        Just(Standing::Returning),
+        Just(Standing::Serving),
+        Just(Standing::Draining),
+        Just(Standing::Leaving),
+        Just(Standing::Empty)
+    ];
     (address(), load, standing, number()).prop_map(|(address, load, standing, epoch)| About {
         address,
         load,
