@@ -176,7 +176,8 @@ impl<T> Lane<T> {
     /// One envelope for this device.
     pub fn offer(&mut self, item: Item<T>, now: Millis, out: &mut Effects<T>) {
         let Some(item) = self.admit(item, now, out) else { return };
-        if self.is_abroad() {
+        // What is lent and was admitted is for an edge here.
+        if self.is_abroad() && item.custody == Custody::Own {
             return self.send_abroad(item, now, out);
         }
         match item.class {
@@ -194,7 +195,8 @@ impl<T> Lane<T> {
 
     /// The item, unless it is settled or waits for another one of its like.
     fn admit(&mut self, mut item: Item<T>, now: Millis, out: &mut Effects<T>) -> Option<Item<T>> {
-        if item.custody == Custody::Lent && (self.is_abroad() || !self.is_attached()) {
+        let stands_in = item.custody == Custody::Lent && self.is_abroad();
+        if item.custody == Custody::Lent && (!self.is_attached() || stands_in && !self.stands_in(item.cost())) {
             Self::send_home(item, out);
             return None;
         }
@@ -222,6 +224,8 @@ impl<T> Lane<T> {
                     } else {
                         first.repeats.extend(item.ticket);
                     }
+                } else if stands_in {
+                    Self::send_home(item, out);
                 } else {
                     // On its way into the inbox, which knows it: follow it there, to be answered after it.
                     self.append(item, Why::Behind, now, out);

@@ -207,14 +207,17 @@ impl View {
         }
         self.on(device, |lane, now, out| {
             lane.attach(connection, options, now, out);
-            lane.place(self.place_of(&device.id).as_ref(), self.mesh.own(), now, out);
+            lane.place(self.place_for(&device.id, lane, now).as_ref(), self.mesh.own(), now, out);
         });
         self.give_back();
         self.inboxes.present(&device.id);
     }
 
     pub fn detach(&self, device: &Arc<Device>, connection: ConnectionId) {
-        self.on(device, |lane, now, out| lane.detach(connection, now, out));
+        self.on(device, |lane, now, out| {
+            lane.detach_for(connection, self.place_of(&device.id).as_ref(), self.mesh.own(), now, out);
+        });
+        self.give_back();
         let gone = {
             let mut inner = device.lock();
             let at = inner.edges.iter().position(|edge| edge.connection == connection);

@@ -9,10 +9,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 
 use super::mesh::Weight;
-use super::{Device, View};
+use super::{Device, Ticket, View};
 use crate::model::custody::Outcome;
 use crate::model::frames::{Carried, Dispatch, Fate, Recipient};
 use crate::model::ids::NodeId;
+use crate::model::lane::{Lane, Place};
 use crate::wire::link;
 
 /// Devices by the handle in the numbers of what their lanes have sent.
@@ -126,11 +127,17 @@ impl View {
     /// Another server answers for what a lane here has sent it.
     pub(super) fn fated(&self, number: u64, fate: Fate) {
         let Some(device) = self.handles.device((number >> 32) as u32) else { return };
-        self.on(&device, |lane, now, out| lane.fated(number as u32, fate, now, out));
+        self.on(&device, |lane, now, out| {
+            let next = |lane: &Lane<Ticket>| {
+                let may = |place: &Place| lane.may_serve(place, self.mesh.own(), now);
+                self.places.newest(device.id().as_str(), |place| self.mesh.is_reachable(&place.server) && may(place))
+            };
+            lane.fated(number as u32, fate, next, now, out);
+        });
     }
 
     /// Who waits for what a lane here has sent, and as whom it knows the recipient.
-    pub(super) fn waits_abroad(&self, number: u64) -> Option<super::Ticket> {
+    pub(super) fn waits_abroad(&self, number: u64) -> Option<Ticket> {
         let device = self.handles.device((number >> 32) as u32)?;
         self.on(&device, |lane, _, _| lane.waits_abroad(number as u32).map(|(ticket, _)| ticket.clone()))
     }

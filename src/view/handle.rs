@@ -92,9 +92,8 @@ impl View {
                 continue;
             };
             let item = Parcel { ticket, shown, custody: Custody::Lent, ..parcel(envelope.clone()) };
-            let place = || self.place_of(&id);
             self.on(&device, |lane, now, out| {
-                lane.place(place().as_ref(), self.mesh.own(), now, out);
+                lane.place(self.place_for(&id, lane, now).as_ref(), self.mesh.own(), now, out);
                 lane.hinted(known, out);
                 lane.offer(item, now, out);
             });

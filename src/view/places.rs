@@ -66,14 +66,14 @@ impl Places {
         self.len() == 0
     }
 
-    /// The newest place of `device` among the servers that `counts` takes.
-    pub fn newest(&self, device: &str, counts: impl Fn(&NodeId) -> bool) -> Option<Place> {
+    /// The newest place of `device` among those that `counts` takes.
+    pub fn newest(&self, device: &str, counts: impl Fn(&Place) -> bool) -> Option<Place> {
         if self.is_empty() {
             return None;
         }
         let snapshot = self.shards[self.shard(device)].published.load();
         let places = snapshot.get(device)?.iter().map(|placed| &placed.place);
-        places.filter(|place| counts(&place.server)).max_by_key(|place| (place.number, &place.server)).cloned()
+        places.filter(|place| counts(place)).max_by_key(|place| (place.number, &place.server)).cloned()
     }
 
     /// The highest number of an attachment of `device` at another server, whether it can be reached or not; 0 for none.
@@ -183,7 +183,7 @@ mod tests {
         places.apply(&id("s1"), &[attached("d", None, 4)]);
         places.apply(&id("s2"), &[attached("d", None, 5), attached("e", None, 1)]);
         assert_eq!(places.newest("d", |_| true).unwrap().server, id("s2"));
-        assert_eq!(places.newest("d", |server| *server == id("s1")).unwrap().number, 4);
+        assert_eq!(places.newest("d", |place| place.server == id("s1")).unwrap().number, 4);
         assert_eq!((places.len(), places.highest("d")), (2, 5));
         places.apply(&id("s2"), &[Change::Detached(id("d")), Change::Detached(id("e"))]);
         assert_eq!(places.servers_of("d"), [id("s1")]);

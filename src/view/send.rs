@@ -13,7 +13,7 @@ use crate::metrics;
 use crate::model::decide::{Route, Voice};
 use crate::model::envelope::{Encoded, Envelope, Feature, Stamp};
 use crate::model::ids::{ClientId, EnvelopeId, Millis, NodeId, SessionId};
-use crate::model::lane::Place;
+use crate::model::lane::{Lane, Place};
 use crate::model::outbox::{Class, Custody, Item, Keep, Prompt};
 use crate::model::post::Subject;
 use crate::model::seen::Key;
@@ -146,7 +146,7 @@ impl View {
             ticket.expect(1);
         }
         self.on(&device, |lane, now, out| {
-            lane.place(self.place_of(id).as_ref(), self.mesh.own(), now, out);
+            lane.place(self.place_for(id, lane, now).as_ref(), self.mesh.own(), now, out);
             if item.class == Class::Reliable && self.inboxes.goes_behind(id, &item) {
                 lane.offer_behind(item, now, out);
             } else {
@@ -165,14 +165,23 @@ impl View {
         if self.places.is_empty() {
             return None;
         }
-        self.places.newest(device.as_str(), |server| self.mesh.is_reachable(server))
+        self.places.newest(device.as_str(), |place| self.mesh.is_reachable(&place.server))
+    }
+
+    /// As [`Self::place_of`], for its lane, but for places that have told it they are none.
+    pub(super) fn place_for(&self, device: &NodeId, lane: &Lane<Ticket>, now: Millis) -> Option<Place> {
+        if self.places.is_empty() {
+            return None;
+        }
+        let may = |place: &Place| lane.may_serve(place, self.mesh.own(), now);
+        self.places.newest(device.as_str(), |place| self.mesh.is_reachable(&place.server) && may(place))
     }
 
     /// What is known of the places of `device` has changed: its lane, if there is one, looks again.
     pub fn look_again(&self, device: &NodeId) {
         if let Some(device) = self.devices.get(device.as_str()) {
             self.on(&device, |lane, now, out| {
-                lane.place(self.place_of(device.id()).as_ref(), self.mesh.own(), now, out);
+                lane.place(self.place_for(device.id(), lane, now).as_ref(), self.mesh.own(), now, out);
             });
             self.give_back();
         }

@@ -5,7 +5,7 @@
 //! - open items are in the order in which they were sent; when the way ends they all are taken back and go on together, in
 //!   that order, before anything newer;
 //! - while an append is unanswered, nothing reliable goes abroad: it would overtake;
-//! - what another custodian has lent us is never sent on: it is told that the device is elsewhere.
+//! - what another custodian has lent us is never sent on: an edge here takes it, or it is told that the device is elsewhere.
 
 #[cfg(test)]
 mod tests;
@@ -14,7 +14,7 @@ use std::collections::VecDeque;
 
 use super::super::custody::Outcome;
 use super::super::frames::{Carried, Fate};
-use super::super::ids::{Millis, NodeId, Seq};
+use super::super::ids::{ConnectionId, Millis, NodeId, Seq};
 use super::super::outbox::{Class, Custody, Item};
 use super::super::seen::Key;
 use super::catch_up::Mode;
@@ -24,6 +24,8 @@ use super::{Effect, Lane, Replay, Why};
 /// How long after an append another server is told of it with each envelope, in milliseconds: the home tells it too, and
 /// that has arrived by then.
 const HINT_MS: u64 = 2_000;
+/// How long a place that has said it is none is not asked again, in milliseconds: all lists say so by then.
+const DENIED_MS: u64 = 2_000;
 /// Open items may take this many times what an edge's outbox may: the lane abroad holds as much, and as much again is on
 /// its way there and back.
 const ROOM: usize = 4;
@@ -47,8 +49,8 @@ pub(super) struct Abroad<T> {
 #[derive(Debug)]
 pub(super) struct Elsewhere<T> {
     way: Option<Abroad<T>>,
-    /// It has said that the device is not there; nothing goes there until another place is known.
-    denied: Option<Place>,
+    /// They have said, at that time, that the device is not there.
+    denied: Vec<(Place, Millis)>,
     /// Of what is sent abroad: the last number.
     counter: u32,
     /// When the inbox has last answered an append of this lane, and with which place.
@@ -57,7 +59,7 @@ pub(super) struct Elsewhere<T> {
 
 impl<T> Default for Elsewhere<T> {
     fn default() -> Self {
-        Self { way: None, denied: None, counter: 0, stored: None }
+        Self { way: None, denied: Vec::new(), counter: 0, stored: None }
     }
 }
 
@@ -83,6 +85,10 @@ impl<T> Elsewhere<T> {
     pub(super) fn find(&mut self, key: Key) -> Option<&mut Item<T>> {
         let way = self.way.as_mut()?;
         way.open.iter_mut().map(|(_, item)| item).find(|item| item.key == Some(key) && item.class == Class::Reliable)
+    }
+
+    fn denies(&self, place: &Place, now: Millis) -> bool {
+        self.denied.iter().any(|(denied, at)| denied == place && now.since(*at) < DENIED_MS)
     }
 
     fn hint(&self, now: Millis) -> Seq {
@@ -114,14 +120,7 @@ impl<T> Lane<T> {
     /// Where the device has its newest edge other than here, among the servers that can be reached; `own` is this server.
     /// To be said before each offer, and whenever it has changed.
     pub fn place(&mut self, newest: Option<&Place>, own: &NodeId, now: Millis, out: &mut Effects<T>) {
-        if newest.is_some() && self.elsewhere.denied.as_ref() != newest {
-            self.elsewhere.denied = None;
-        }
-        let is_newer = |place: &&Place| {
-            let local = self.edges.last().map(|edge| edge.options.number);
-            local.is_none_or(|local| (place.number, &place.server) > (local, own))
-        };
-        let serves = newest.filter(|_| self.elsewhere.denied.is_none()).filter(is_newer);
+        let serves = newest.filter(|place| self.may_serve(place, own, now));
         if self.elsewhere.way.as_ref().map(|way| &way.place) == serves {
             return;
         }
@@ -129,6 +128,40 @@ impl<T> Lane<T> {
         match serves {
             Some(place) => self.go_abroad(place.clone(), open, now, out),
             None => self.come_back(open, now, out),
+        }
+    }
+
+    /// Whether it is newer than what is here, and has not said that it is none.
+    pub fn may_serve(&self, place: &Place, own: &NodeId, now: Millis) -> bool {
+        let local = self.edges.last().map(|edge| edge.options.number);
+        local.is_none_or(|local| (place.number, &place.server) > (local, own)) && !self.elsewhere.denies(place, now)
+    }
+
+    /// As [`Self::detach`]: what the edge has not acknowledged goes to the newest `place` of the device elsewhere, where there
+    /// is one and no edge is left here.
+    pub fn detach_for(
+        &mut self,
+        connection: ConnectionId,
+        place: Option<&Place>,
+        own: &NodeId,
+        now: Millis,
+        out: &mut Effects<T>,
+    ) {
+        let last = self.at(connection).filter(|_| self.edges.len() == 1);
+        let (Some(at), Some(place)) = (last, place.filter(|place| !self.elsewhere.denies(place, now))) else {
+            self.detach(connection, now, out);
+            return self.place(place, own, now, out);
+        };
+        let held = self.take_back(at, out);
+        self.edges.remove(at);
+        self.mode = Mode::Live;
+        self.generation += 1;
+        if self.way_abroad() != Some(place) {
+            let open = self.take_back_abroad();
+            self.go_abroad(place.clone(), open, now, out);
+        }
+        for item in held {
+            self.send_abroad(item, now, out);
         }
     }
 
@@ -221,8 +254,23 @@ impl<T> Lane<T> {
         self.limit.saturating_mul(ROOM)
     }
 
+    /// Whether an edge here takes what a custodian has sent here for it, while this server knows of a newer one elsewhere: the
+    /// custodian may know better, and if not, it will before long and then sends all that is open to the newer one.
+    pub(super) fn stands_in(&self, cost: usize) -> bool {
+        let moving = self.newest_moving().map(|at| &self.edges[at].outbox);
+        matches!(self.mode, Mode::Live) && self.appending == 0 && moving.is_some_and(|outbox| outbox.has_room(cost))
+    }
+
     /// The server abroad answers for what was sent there as `number`. What has been taken back since is not waited for.
-    pub fn fated(&mut self, number: u32, fate: Fate, now: Millis, out: &mut Effects<T>) {
+    /// `next`: another place than that, which may serve, and is asked for where the device has left that one.
+    pub fn fated(
+        &mut self,
+        number: u32,
+        fate: Fate,
+        next: impl FnOnce(&Self) -> Option<Place>,
+        now: Millis,
+        out: &mut Effects<T>,
+    ) {
         let Some(way) = &mut self.elsewhere.way else { return };
         match fate {
             Fate::Settled(Outcome::Failed) => {
@@ -238,9 +286,13 @@ impl<T> Lane<T> {
                 if way.at(number).is_none() {
                     return;
                 }
-                self.elsewhere.denied = Some(way.place.clone());
+                self.elsewhere.denied.retain(|(_, at)| now.since(*at) < DENIED_MS);
+                self.elsewhere.denied.push((way.place.clone(), now));
                 let open = self.take_back_abroad();
-                self.come_back(open, now, out);
+                match next(self) {
+                    Some(place) => self.go_abroad(place, open, now, out),
+                    None => self.come_back(open, now, out),
+                }
             }
         }
     }

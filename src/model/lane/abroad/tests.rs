@@ -19,7 +19,17 @@ impl Bench {
     }
 
     fn fate(&mut self, number: u32, fate: Fate) {
-        self.act(|lane, now, out| lane.fated(number, fate, now, out));
+        self.fate_or(number, fate, None);
+    }
+
+    fn fate_or(&mut self, number: u32, fate: Fate, next: Option<Place>) {
+        self.act(|lane, now, out| {
+            lane.fated(number, fate, |lane| next.filter(|next| lane.may_serve(next, &id("own"), now)), now, out);
+        });
+    }
+
+    fn detach_for(&mut self, connection: ConnectionId, place: Place) {
+        self.act(|lane, now, out| lane.detach_for(connection, Some(&place), &id("own"), now, out));
     }
 
     /// Whom what was sent went to since the last time, by its numbers.
@@ -160,7 +170,39 @@ fn what_is_lent_is_served_or_given_back_and_never_sent_on() {
     bench.place(Some(at("t", 6)));
     assert_eq!(bench.returned, [11, 12, 13], "its newest edge is elsewhere");
     bench.lend(14);
-    assert_eq!((bench.sent(), bench.returned.last()), (vec![], Some(&14)));
+    assert_eq!((bench.sent(), bench.returned.len()), (vec![], 3));
+    assert!(bench.take(OLD).contains(&"14".to_owned()), "whoever lends it here may know better");
+    bench.place(Some(at("u", 7)));
+    assert_eq!((bench.sent(), bench.returned.last()), (vec![], Some(&14)), "and takes it back when it does not");
+}
+
+#[test]
+fn what_an_edge_held_goes_to_the_other_place_when_it_breaks() {
+    let mut bench = Bench::live();
+    bench.offer(11);
+    bench.lend(12);
+    bench.offer(13);
+    bench.detach_for(OLD, at("t", 1));
+    assert_eq!((bench.sent(), bench.returned.as_slice()), (to("t", [1, 2]), &[12][..]), "each custodian sends its own");
+    bench.offer(14);
+    assert_eq!((bench.sent(), bench.waiting()), (to("t", [3]), vec![]));
+}
+
+#[test]
+fn what_a_place_gives_back_goes_to_the_next_one_in_order() {
+    let mut bench = Bench::new();
+    bench.place(Some(at("t", 5)));
+    (11..13).for_each(|number| bench.offer(number));
+    bench.sent();
+    bench.fate_or(2, Fate::Elsewhere, Some(at("u", 3)));
+    assert_eq!((bench.sent(), bench.waiting()), (to("u", [3, 4]), vec![]));
+    bench.fate_or(3, Fate::Elsewhere, Some(at("t", 5)));
+    assert_eq!((bench.sent(), bench.waiting()), (vec![], vec![11, 12]), "none is asked twice");
+    bench.store();
+    bench.pass(DENIED_MS);
+    bench.place(Some(at("t", 5)));
+    bench.offer(13);
+    assert_eq!(bench.sent(), to("t", [5]), "unless it is still listed a while later");
 }
 
 #[test]
