@@ -148,6 +148,12 @@ impl<T> Lane<T> {
         }
     }
 
+    /// What is known of the device's places has changed. A place that has said it is none, and is listed no more, may be one
+    /// again when it is.
+    pub fn recall(&mut self, is_listed: impl Fn(&Place) -> bool) {
+        self.elsewhere.denied.retain(|(denied, _)| is_listed(denied));
+    }
+
     /// Whether it is newer than what moves here, and has not said that it is none.
     pub fn may_serve(&self, place: &Place, own: &NodeId, now: Millis) -> bool {
         let newer = match self.number() {

@@ -114,6 +114,15 @@ fn a_place_that_has_nobody_is_not_asked_again() {
     bench.place(Some(at("t", 3)));
     bench.offer(13);
     assert_eq!(bench.sent(), to("t", [2]), "a new attachment is another place");
+    bench.fate(2, Fate::Elsewhere);
+    bench.store();
+    for (listed, expected) in [(at("t", 3), vec![]), (at("t", 0), to("t", [3]))] {
+        bench.act(|lane, _, _| lane.recall(|place| *place == listed));
+        bench.place(Some(at("t", 3)));
+        bench.offer(14 + listed.number as u32);
+        assert_eq!(bench.sent(), expected, "it was listed as {listed:?} meanwhile");
+        bench.store();
+    }
 }
 
 #[test]
