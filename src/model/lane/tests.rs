@@ -139,11 +139,11 @@ impl Bench {
     }
 
     /// With another place that may serve when an edge stalls.
-    pub(super) fn pass_with(&mut self, ms: u64, place: Option<Place>) {
+    pub(super) fn pass_with(&mut self, ms: u64, place: Option<&Place>) {
         self.now = self.now.plus(ms);
+        let own = "own".parse().unwrap();
         self.act(|lane, now, out| {
-            let next =
-                |lane: &Lane<u32>| place.clone().filter(|place| lane.may_serve(place, &"own".parse().unwrap(), now));
+            let next = |lane: &Lane<u32>| place.filter(|place| lane.may_serve(place, &own, now)).cloned();
             lane.tick(next, now, out);
         });
     }
