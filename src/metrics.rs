@@ -121,6 +121,7 @@ metric!(SESSIONS: IntGauge, "sparkmesh_sessions", "Sessions this server keeps");
 
 metric!(HOME_ASKED: IntGauge, "sparkmesh_home_questions", "Questions to homes at other servers that are not answered yet");
 metric!(HOME_APPENDING_BYTES: IntGauge, "sparkmesh_home_appending_bytes", "Bytes on their way to inboxes at other servers");
+metric!(GATED_BYTES: IntGauge, "sparkmesh_gated_bytes", "Bytes of messages that wait until it is known which devices a client has");
 metric!(POSTED_BYTES: IntGauge, "sparkmesh_posted_bytes", "Bytes of envelopes to sessions and clients that other servers see to, not answered for yet");
 metric!(HELD_ENVELOPES: IntGauge, "sparkmesh_held_envelopes", "Envelopes held for inboxes whose home cannot be reached");
 metric!(HELD_BYTES: IntGauge, "sparkmesh_held_bytes", "Bytes held for inboxes whose home cannot be reached");

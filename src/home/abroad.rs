@@ -142,10 +142,7 @@ impl Abroad {
     /// It cannot go to its home: it is held, if it may be and there is room.
     fn give_up(&self, open: &mut Open, pending: Pending) {
         let Pending { asker: Asker::Lane(device), item, why } = pending else { return self.refuse(open, pending) };
-        let number = match item.may_be_held() {
-            true => open.held.take(device.id(), item.cost() as u64),
-            false => None,
-        };
+        let number = if item.may_be_held() { open.held.take(device.id(), item.cost() as u64) } else { None };
         match number {
             Some(number) => self.queue.push(Command::Hold { number, device, item, why }),
             None => self.refuse(open, Pending { asker: Asker::Lane(device), item, why }),

@@ -4,14 +4,22 @@
 //! that by our list of members has its home at a third server is asked there on behalf of who asked us.
 
 use super::Homes;
+use super::arrivals::Subject;
 use super::copies::Copy;
 use super::question::{Answer, Question, WirePage};
 use super::queue::{Asker, Command, Then};
 use super::reader::{Request, Whom};
 use super::remote::Reply;
-use crate::model::frames::Dispatch;
+use crate::model::codes::{Code, Refusal};
+use crate::model::frames::{Denial, Dispatch};
 use crate::model::ids::{ClientId, NodeId};
+use crate::store::Unavailable;
 use crate::view::{Parcel, parcel, steady};
+
+pub(super) fn unreadable() -> Denial {
+    let message = "it cannot be found out now who the devices of this client are; try again later";
+    Denial::Refusal(Refusal::new(Code::Unavailable, message))
+}
 
 /// Answers with what `words` makes of it.
 fn then<T: 'static>(reply: Reply, words: impl FnOnce(T) -> Option<Answer> + Send + 'static) -> Then<T> {
@@ -53,9 +61,30 @@ impl Homes {
                     self.serve(from, question, reply);
                 });
             }
+            Dispatch::Devices { number, client } => {
+                let (view, to) = (view.clone(), from.clone());
+                self.find_devices(&client, move |devices| {
+                    let answer = match devices {
+                        Ok(devices) => Dispatch::DevicesAre { number, devices },
+                        Err(Unavailable) => Dispatch::Refused { number, why: unreadable() },
+                    };
+                    // Whoever cannot be reached asks somebody else.
+                    let _ = view.mesh.send(&to, &answer);
+                });
+            }
             Dispatch::Reply { number, answer } => self.remote().replied(from, number, &answer),
             _ => log::error!("server {from} says to the home what is not for it"),
         }
+    }
+
+    /// Which devices `client` has, for whoever sends to it.
+    pub(super) fn find_devices(
+        &self,
+        client: &ClientId,
+        then: impl FnOnce(Result<Vec<NodeId>, Unavailable>) + Send + 'static,
+    ) {
+        let subject = || Subject::Client(client.clone());
+        self.push_about(subject, Command::Read(Request::Devices { client: client.clone(), then: Box::new(then) }));
     }
 
     fn serve(&self, from: &NodeId, question: Question, reply: Reply) {

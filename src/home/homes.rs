@@ -219,7 +219,7 @@ impl Homes {
         let change = TokenChange::Remove(token);
         match self.of_record(device.as_str()) {
             Ok(Who::Here) => {
-                self.push_device(&device.clone(), Command::Tokens { device, change, done: Box::new(|_| {}) })
+                self.push_device(&device.clone(), Command::Tokens { device, change, done: Box::new(|_| {}) });
             }
             Ok(Who::There(server)) => {
                 // A dead token that stays is found dead again.
@@ -389,6 +389,14 @@ impl Inboxes for Homes {
 
     fn acknowledge(&self, device: &NodeId, key: Key) {
         self.errand(device, Errand::Acknowledge(key));
+    }
+
+    fn devices_of(&self, client: ClientId, number: u64) {
+        let Some(view) = self.view().cloned() else { return };
+        self.find_devices(&client, move |devices| match devices {
+            Ok(devices) => view.devices_are(number, &devices),
+            Err(Unavailable) => view.refused(number, super::asked::unreadable()),
+        });
     }
 
     fn to_client(&self, client: ClientId, except: Vec<NodeId>, item: Parcel) {

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::Homes;
 use super::boxes::{DeviceRecord, read_json};
 use super::committer::Committer;
-use super::copies::Copy;
+use super::copies::{Belonging, Copy};
 use super::keys;
 use super::question::{Answer, Question};
 use super::queue::{Command, Then};
@@ -153,6 +153,18 @@ pub(super) fn devices_of(store: &dyn Store, client: &ClientId) -> Result<Vec<Cop
         ControlFlow::Continue(())
     })?;
     Ok(copies)
+}
+
+/// Which devices the store says are `client`'s now.
+pub(super) fn devices_now(store: &dyn Store, client: &ClientId) -> Result<Vec<NodeId>, StoreError> {
+    let (from, to) = keys::devices_of(client);
+    let mut devices = Vec::new();
+    store.scan(Table::Records, &from, &to, Order::Ascending, &mut |key, value| {
+        let is_one = Belonging::decode(&value).is_one();
+        devices.extend(keys::last_id(key).and_then(|id| id.parse().ok()).filter(|_: &NodeId| is_one));
+        ControlFlow::Continue(())
+    })?;
+    Ok(devices)
 }
 
 impl Committer {

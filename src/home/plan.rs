@@ -1,20 +1,17 @@
 //! What each command means for the inboxes and records, and what it writes: the committer's head.
 
-use std::ops::ControlFlow;
-
 use super::boxes::lose;
 use super::committer::{Answer, Committer, Held, Stored};
-use super::copies::Belonging;
-use super::keys;
 use super::profile::{Profile, Trimmed};
 use super::queue::{Asker, Command};
 use super::record::Record;
+use super::{keys, moving};
 use crate::metrics;
 use crate::model::custody::Outcome;
 use crate::model::ids::{ClientId, Millis, NodeId};
 use crate::model::inbox::Appended;
 use crate::model::lane::Why;
-use crate::store::{Done, Order, StoreError, Table, Write};
+use crate::store::{Done, StoreError, Table, Write};
 use crate::view::Parcel;
 use crate::wire::notice::Nobody;
 
@@ -186,30 +183,22 @@ impl Committer {
 
     /// The devices of a client that are not here; each gets its copy through its lane.
     fn to_client(&self, client: &ClientId, except: &[NodeId], item: &Parcel) -> Result<(), StoreError> {
-        let (from, to) = keys::devices_of(client);
-        let mut devices: Vec<NodeId> = Vec::new();
-        let mut known = false;
-        let scanned = self.store.scan(Table::Records, &from, &to, Order::Ascending, &mut |key, value| {
-            let is_one = Belonging::decode(&value).is_one();
-            let device = keys::last_id(key).and_then(|id| id.parse().ok()).filter(|_| is_one);
-            known |= device.is_some();
-            devices.extend(device.filter(|device| !except.contains(device)));
-            ControlFlow::Continue(())
-        });
-        let share = item.ticket.clone();
-        for device in &devices {
+        let found = moving::devices_now(&*self.store, client);
+        for device in found.iter().flatten().filter(|device| !except.contains(device)) {
             self.view.offer(device, item.clone());
         }
-        if let Some(ticket) = share {
-            if !known && except.len() <= 1 && scanned.is_ok() {
-                self.view.tell_unknown(&ticket, Nobody::Client(client));
-            }
-            match &scanned {
-                Ok(()) => self.view.release(&ticket),
-                Err(_) => self.view.settle(&ticket, Outcome::Failed),
+        if let Some(ticket) = &item.ticket {
+            match &found {
+                Ok(devices) => {
+                    if devices.is_empty() && except.len() <= 1 {
+                        self.view.tell_unknown(ticket, Nobody::Client(client));
+                    }
+                    self.view.release(ticket);
+                }
+                Err(_) => self.view.settle(ticket, Outcome::Failed),
             }
         }
-        scanned
+        found.map(drop)
     }
 }
 

@@ -44,6 +44,11 @@ pub(super) enum Request {
         device: NodeId,
         then: Then<Parts>,
     },
+    /// Whose devices are a client's now.
+    Devices {
+        client: ClientId,
+        then: Then<Vec<NodeId>>,
+    },
     /// What is known of a client's devices.
     Client {
         client: ClientId,
@@ -128,6 +133,9 @@ impl Reader {
                         Unavailable
                     });
                     answer(page);
+                }
+                Request::Devices { client, then } => {
+                    then(moving::devices_now(&*self.store, &client).map_err(|_| Unavailable));
                 }
                 Request::Client { client, then } => {
                     then(moving::devices_of(&*self.store, &client).map_err(|_| Unavailable));

@@ -166,7 +166,6 @@ fn denied(why: Denial, session: Option<&SessionId>) -> Refusal {
             Refusal::new(Code::Forbidden, message)
         }
         Denial::NoMember(member) => Refusal::new(Code::NotFound, format!("session {session} shows no member {member}")),
-        Denial::NoClient(client) => Refusal::new(Code::NotFound, format!("nobody has ever been here as {client}")),
         Denial::Refusal(refusal) => refusal,
     }
 }

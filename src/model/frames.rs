@@ -187,12 +187,14 @@ pub enum Dispatch {
         device: NodeId,
         seq: Seq,
     },
-    /// To the home of `client`: for its devices but `except`. Answered by [`Dispatch::Verdict`].
-    ToClient {
+    /// To who acts for the client: which devices does it have? Answered by [`Dispatch::DevicesAre`] or [`Dispatch::Refused`].
+    Devices {
         number: u64,
         client: ClientId,
-        except: Vec<NodeId>,
-        envelope: Carried,
+    },
+    DevicesAre {
+        number: u64,
+        devices: Vec<NodeId>,
     },
     /// To the home of the session that `text` names, as the sender's frame was. Answered by [`Dispatch::Verdict`] or
     /// [`Dispatch::Refused`].
@@ -202,7 +204,7 @@ pub enum Dispatch {
         id: EnvelopeId,
         text: Bytes,
     },
-    /// What became of an envelope with several recipients.
+    /// What became of an envelope to a session.
     Verdict {
         number: u64,
         counts: Counts,
@@ -256,7 +258,5 @@ pub enum Denial {
     Unauthorized,
     NoSession,
     NoMember(NodeId),
-    /// Nobody has ever been here as a device of this client; told beside the verdict.
-    NoClient(ClientId),
     Refusal(Refusal),
 }

@@ -71,7 +71,6 @@ pub struct Setup {
 }
 
 /// See the module's header.
-#[expect(clippy::struct_excessive_bools, reason = "each is something else that is under way, or has been")]
 pub struct Node {
     server: NodeId,
     view: Arc<View>,

@@ -236,12 +236,11 @@ impl View {
                 self.notify(sender, &unknown.encode());
             }
             Whom::Server { server, number, .. } => {
-                let why = match who {
-                    Nobody::Node(node) => Denial::NoMember(node.clone()),
-                    Nobody::Client(client) => Denial::NoClient(client.clone()),
-                };
+                // Who has a client is asked, and told, by the server of its sender.
+                let Nobody::Node(node) = who else { return };
                 // A notice: lost with the way.
-                let _ = self.mesh.send(server, &Dispatch::Refused { number: *number, why });
+                let _ =
+                    self.mesh.send(server, &Dispatch::Refused { number: *number, why: Denial::NoMember(node.clone()) });
             }
             Whom::Held(_) => {}
         }
@@ -264,7 +263,6 @@ impl View {
                 self.tell_unknown(ticket, Nobody::Node(&member));
                 self.release(ticket);
             }
-            (Whom::Sender(_), Denial::NoClient(client)) => self.tell_unknown(ticket, Nobody::Client(&client)),
             (Whom::Sender(sender), Denial::Unauthorized | Denial::NoSession) => {
                 let Some(session) = &account.session else { return };
                 crate::metrics::REFUSED.with_label_values(&["session_unauthorized"]).inc();

@@ -64,9 +64,7 @@ impl View {
                     self.on(&device, |lane, _, out| lane.stored_elsewhere(seq, out));
                 }
             }
-            Dispatch::ToClient { number, client, except, envelope } => {
-                self.client_for(from, number, client, except, envelope);
-            }
+            Dispatch::DevicesAre { number, devices } => self.devices_are(number, &devices),
             Dispatch::ToSession { number, sender, id, text } => self.session_for(from, number, &sender, id, &text),
             Dispatch::Verdict { number, counts } => self.verdict(number, counts),
             Dispatch::Refused { number, why } => self.refused(number, why),

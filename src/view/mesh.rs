@@ -378,7 +378,7 @@ fn weight(dispatch: &Dispatch) -> Weight {
     match dispatch {
         Dispatch::Deliver { .. }
         | Dispatch::Append { .. }
-        | Dispatch::ToClient { .. }
+        | Dispatch::Devices { .. }
         | Dispatch::ToSession { .. }
         | Dispatch::Read { .. }
         | Dispatch::Notify { .. }
@@ -396,6 +396,7 @@ fn weight(dispatch: &Dispatch) -> Weight {
         | Dispatch::Refused { .. }
         | Dispatch::EdgesAre { .. }
         | Dispatch::GatheringIs { .. }
+        | Dispatch::DevicesAre { .. }
         | Dispatch::Reply { .. } => Weight::Answer,
     }
 }

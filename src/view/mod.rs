@@ -12,6 +12,7 @@ mod device;
 mod devices;
 mod edges;
 mod forward;
+mod gate;
 mod gathering;
 mod handle;
 mod link_queue;
@@ -65,7 +66,9 @@ pub trait Inboxes: Send + Sync {
     fn acknowledge(&self, device: &NodeId, key: Key);
     /// Reads from `from` on, about `room` bytes; answers with [`View::page`].
     fn read(&self, device: &Arc<Device>, from: Seq, room: usize, generation: u64);
-    /// For the devices of `client` other than `except`, each through its lane.
+    /// The devices of `client`, of which this server is the home; answers with [`View::devices_are`].
+    fn devices_of(&self, client: ClientId, number: u64);
+    /// For the devices of `client` other than `except`, each through its lane; on a server that is alone.
     fn to_client(&self, client: ClientId, except: Vec<NodeId>, item: Parcel);
     /// Another server asks this home for something, or answers what was asked of another home.
     fn dispatched(&self, from: &NodeId, dispatch: Dispatch);
@@ -91,6 +94,7 @@ pub struct View {
     gatherings: edges::Asked<Vec<(NodeId, u64)>>,
     handles: forward::Handles,
     post: posted::Posts,
+    gates: gate::Gates,
     /// What could not be sent to other servers: to be given back to its lanes.
     unsent: Mutex<Vec<u64>>,
     inboxes: Box<dyn Inboxes>,
@@ -109,6 +113,7 @@ impl View {
             places: Places::default(),
             handles: forward::Handles::default(),
             post: posted::Posts::default(),
+            gates: gate::Gates::default(),
             unsent: Mutex::default(),
             devices: Devices::new(outbox_limit),
             sessions: SessionTable::new(epoch),

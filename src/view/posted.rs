@@ -15,16 +15,28 @@ use crate::metrics;
 use crate::model::custody::{Counts, Outcome};
 use crate::model::decide::Sender;
 use crate::model::envelope::{Envelope, Feature};
-use crate::model::frames::{Carried, Denial, Dispatch};
+use crate::model::frames::{Denial, Dispatch};
 use crate::model::ids::{ClientId, EnvelopeId, NodeId, SessionId};
 use crate::model::outbox::Class;
 use crate::model::post::{Post, Subject, With};
+use crate::wire::notice::Nobody;
 
 /// What another server is to see to.
 #[derive(Clone)]
 enum What {
-    Session { session: SessionId, sender: Sender, id: EnvelopeId, text: Bytes },
-    Client { client: ClientId, except: Vec<NodeId>, envelope: Carried },
+    Session {
+        session: SessionId,
+        sender: Sender,
+        id: EnvelopeId,
+        text: Bytes,
+    },
+    /// Of which it is asked who its devices are. `gate` is whose messages wait for that.
+    Client {
+        client: ClientId,
+        except: Vec<NodeId>,
+        gate: NodeId,
+        item: Parcel,
+    },
 }
 
 impl What {
@@ -39,14 +51,14 @@ impl What {
     fn dispatch(&self, number: u64) -> Dispatch {
         match self.clone() {
             Self::Session { sender, id, text, .. } => Dispatch::ToSession { number, sender, id, text },
-            Self::Client { client, except, envelope } => Dispatch::ToClient { number, client, except, envelope },
+            Self::Client { client, .. } => Dispatch::Devices { number, client },
         }
     }
 
     fn bytes(&self) -> usize {
         match self {
             Self::Session { text, .. } => text.len(),
-            Self::Client { envelope, .. } => envelope.encoded.frame().len(),
+            Self::Client { item, .. } => item.cost(),
         }
     }
 }
@@ -60,13 +72,13 @@ struct Posted {
 /// See the module's header.
 #[derive(Default)]
 pub(super) struct Posts {
-    open: Mutex<Post<Posted>>,
+    open: Mutex<Post<Box<Posted>>>,
     /// Spares everybody the lock while nothing is open.
     any: AtomicBool,
 }
 
 impl Posts {
-    fn open<R>(&self, act: impl FnOnce(&mut Post<Posted>) -> R) -> R {
+    fn open<R>(&self, act: impl FnOnce(&mut Post<Box<Posted>>) -> R) -> R {
         // Nothing panics while it is held.
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let answer = act(&mut open);
@@ -142,11 +154,52 @@ impl View {
         self.post(What::Session { session, sender, id, text }, ticket, from.as_ref());
     }
 
-    /// To the home of `client`, for its devices that are nowhere: one share of the account.
-    pub(super) fn to_home_of_client(&self, client: ClientId, except: Vec<NodeId>, item: &Parcel) {
-        let Some(ticket) = &item.ticket else { return };
+    /// For the devices of `client` that are nowhere, once its home has said which they are: one share of the account. Until then
+    /// the messages of `gate` wait, so that none overtakes.
+    pub(super) fn ask_devices(&self, client: ClientId, except: Vec<NodeId>, gate: NodeId, item: Parcel) {
+        let Some(ticket) = item.ticket.clone() else { return };
         debug_assert!(item.class == Class::Reliable);
-        self.post(What::Client { client, except, envelope: item.carried(steady()) }, ticket, None);
+        self.gates.close(&gate);
+        self.post(What::Client { client, except, gate, item }, &ticket, None);
+    }
+
+    /// Which devices a client has.
+    pub fn devices_are(&self, number: u64, devices: &[NodeId]) {
+        let asked = |open: &mut Post<Box<Posted>>| {
+            open.get(number).is_some_and(|posted| matches!(posted.what, What::Client { .. }))
+        };
+        if !self.post.open(asked) {
+            return;
+        }
+        let Some(Posted { ticket, what: What::Client { client, except, gate, item } }) = self.take_posted(number)
+        else {
+            return;
+        };
+        for device in devices.iter().filter(|device| !except.contains(device)) {
+            self.offer(device, item.clone());
+        }
+        if devices.is_empty() && except.len() <= 1 {
+            self.tell_unknown(&ticket, Nobody::Client(&client));
+        }
+        self.release(&ticket);
+        self.give_back();
+        self.gates.open(&gate, |message| self.send_now(message));
+    }
+
+    /// It goes nowhere, or nobody knows where to.
+    fn give_up(&self, posted: Posted, why: Option<Denial>) {
+        match why {
+            Some(why) if matches!(posted.what, What::Session { .. }) => self.deny(&posted.ticket, why),
+            _ => self.settle(&posted.ticket, Outcome::Failed),
+        }
+        self.reopen(posted.what);
+    }
+
+    /// Nothing waits any more for what has been answered.
+    fn reopen(&self, what: What) {
+        if let What::Client { gate, .. } = what {
+            self.gates.open(&gate, |message| self.send_now(message));
+        }
     }
 
     /// Who sees to it now.
@@ -160,10 +213,10 @@ impl View {
     /// `from` is the server that has sent it here, if one has.
     fn post(&self, what: What, ticket: &Ticket, from: Option<&NodeId>) {
         let (subject, bytes) = (what.subject(), what.bytes());
-        let posted = Posted { ticket: ticket.clone(), what };
+        let posted = Box::new(Posted { ticket: ticket.clone(), what });
         match self.post.open(|open| open.push(subject.clone(), posted, bytes, steady())) {
             Ok(()) => self.go_on(&subject, from),
-            Err(Posted { ticket, .. }) => self.settle(&ticket, Outcome::Failed),
+            Err(posted) => self.give_up(*posted, None),
         }
     }
 
@@ -189,9 +242,11 @@ impl View {
             match step {
                 None => return,
                 Some((_, None)) => {}
+                // Answered by `devices_are`.
+                Some((number, Some(What::Client { client, .. }))) => return self.inboxes.devices_of(client, number),
                 Some((number, Some(what))) => {
                     if let Some(ticket) = self.waits_posted(number) {
-                        self.serve(what, Some(ticket));
+                        self.serve(what, Some(&ticket));
                     }
                     self.post.open(|open| drop(open.take(number)));
                 }
@@ -199,41 +254,28 @@ impl View {
         }
     }
 
-    fn serve(&self, what: What, ticket: Option<Ticket>) {
-        match (what, ticket) {
-            (What::Session { sender, id, text, .. }, ticket) => {
-                self.serve_session(&sender, id, &text, ticket.as_ref());
-            }
-            (What::Client { client, except, envelope }, Some(ticket)) => {
-                self.serve_client(client, except, envelope, ticket);
-            }
-            // Only what is reliable goes to a client's home.
-            (What::Client { .. }, None) => {}
-        }
+    fn serve(&self, what: What, ticket: Option<&Ticket>) {
+        // Nothing untracked is asked about.
+        let What::Session { sender, id, text, .. } = what else { return };
+        self.serve_session(&sender, id, &text, ticket);
     }
 
     /// The server that was asked to see to it answers.
     pub(super) fn verdict(&self, number: u64, counts: Counts) {
-        if let Some(ticket) = self.take_posted(number) {
-            self.settle_all(&ticket, counts);
+        if let Some(posted) = self.take_posted(number) {
+            self.settle_all(&posted.ticket, counts);
+            self.reopen(posted.what);
         }
     }
 
-    pub(super) fn refused(&self, number: u64, why: Denial) {
-        if matches!(why, Denial::NoClient(_)) {
-            // Told beside the verdict.
-            if let Some(ticket) = self.waits_posted(number) {
-                self.deny(&ticket, why);
-            }
-            return;
-        }
-        if let Some(ticket) = self.take_posted(number) {
-            self.deny(&ticket, why);
+    pub fn refused(&self, number: u64, why: Denial) {
+        if let Some(posted) = self.take_posted(number) {
+            self.give_up(posted, Some(why));
         }
     }
 
-    fn take_posted(&self, number: u64) -> Option<Ticket> {
-        let (subject, waits, Posted { ticket, .. }) = self.post.open(|open| {
+    fn take_posted(&self, number: u64) -> Option<Posted> {
+        let (subject, waits, posted) = self.post.open(|open| {
             let (subject, posted) = open.take(number)?;
             let waits = open.has(&subject);
             Some((subject, waits, posted))
@@ -241,7 +283,7 @@ impl View {
         if waits {
             self.go_on(&subject, None);
         }
-        Some(ticket)
+        Some(*posted)
     }
 
     /// Who waits for what was posted as `number`.
@@ -256,9 +298,7 @@ impl View {
             open.lost(lost);
             (open.give_up(steady()), open.waiting())
         });
-        for Posted { ticket, .. } in late {
-            self.settle(&ticket, Outcome::Failed);
-        }
+        late.into_iter().for_each(|posted| self.give_up(*posted, None));
         waiting.iter().for_each(|subject| self.go_on(subject, None));
     }
 
@@ -273,27 +313,5 @@ impl View {
         if let Some(ticket) = ticket {
             self.release(&ticket);
         }
-    }
-
-    /// As [`Self::session_for`], for a client.
-    pub(super) fn client_for(
-        &self,
-        from: &NodeId,
-        number: u64,
-        client: ClientId,
-        except: Vec<NodeId>,
-        envelope: Carried,
-    ) {
-        let whom = Whom::Server { server: from.clone(), number, share: Share::Whole };
-        let ticket = Ticket::open(whom, envelope.keep.id.clone(), None, None, None);
-        ticket.expect(1);
-        self.serve_client(client, except, envelope, ticket.clone());
-        self.release(&ticket);
-    }
-
-    /// One share of `ticket` is settled when the home has found the devices.
-    fn serve_client(&self, client: ClientId, except: Vec<NodeId>, envelope: Carried, ticket: Ticket) {
-        let item = Parcel { ticket: Some(ticket), ..super::handle::parcel(envelope) };
-        self.inboxes.to_client(client, except, item);
     }
 }

@@ -7,15 +7,15 @@
 
 use std::sync::Arc;
 
-use super::mesh::Acting;
+use super::gate::Passage;
 use super::{Parcel, Ticket, View, Waiter, Whom, now};
 use crate::metrics;
+use crate::model::custody::Outcome;
 use crate::model::decide::{Route, Voice};
 use crate::model::envelope::{Encoded, Envelope, Feature, Stamp};
 use crate::model::ids::{ClientId, EnvelopeId, Millis, NodeId, SessionId};
 use crate::model::lane::{Lane, Place};
 use crate::model::outbox::{Class, Custody, Item, Keep, Prompt};
-use crate::model::post::Subject;
 use crate::model::seen::Key;
 use crate::model::session::Notice as SessionNotice;
 use crate::wire::native;
@@ -46,6 +46,20 @@ pub enum Payer {
 impl View {
     /// Hands the message to the lanes of all its recipients. Never fails: the sender is told by its account.
     pub fn send(&self, message: Message) {
+        match self.gates.pass(message) {
+            Passage::Free(message) => self.send_now(message),
+            Passage::Waits => {}
+            Passage::Full(message) => {
+                let Message { envelope, payer: Payer::Sender(sender, waiter), id, .. } = message else { return };
+                let ticket = Ticket::open(Whom::Sender(sender), id, envelope.reference, None, waiter);
+                ticket.expect(1);
+                self.settle(&ticket, Outcome::Failed);
+                self.release(&ticket);
+            }
+        }
+    }
+
+    pub(super) fn send_now(&self, message: Message) {
         let Message { envelope, route, payer, from, src_id, src_client_id, id } = message;
         let now = now();
         let session = match &route {
@@ -68,6 +82,10 @@ impl View {
             Feature::Reliable => metrics::RECEIVED_RELIABLE.inc(),
             Feature::Fast => metrics::RECEIVED_FAST.inc(),
         }
+        let gate = match &payer {
+            Payer::Sender(sender, _) => sender.clone(),
+            Payer::Share(..) => from.clone(),
+        };
         let (ticket, opened) = match payer {
             _ if class == Class::Fast => (None, None),
             Payer::Sender(sender, waiter) => {
@@ -107,7 +125,7 @@ impl View {
         match route {
             Route::Device(device) => self.offer(&device, item(&stamp)),
             Route::Member { real, shown, .. } => self.offer(&real, Parcel { shown: Some(shown), ..item(&stamp) }),
-            Route::Client(client) => self.to_client(client, &from, item(&stamp)),
+            Route::Client(client) => self.to_client(client, &from, gate, item(&stamp)),
             Route::Session(id, voice) => {
                 if let Some(published) = self.sessions.get(&id) {
                     let mut order = published.order();
@@ -192,12 +210,12 @@ impl View {
         metrics::FAST.dropped.inc();
         if let Some(ticket) = item.ticket {
             ticket.expect(1);
-            self.settle(&ticket, crate::model::custody::Outcome::Dropped);
+            self.settle(&ticket, Outcome::Dropped);
         }
     }
 
     /// The devices that are here at once; the home knows the others.
-    fn to_client(&self, client: ClientId, sender: &NodeId, item: Parcel) {
+    fn to_client(&self, client: ClientId, sender: &NodeId, gate: NodeId, item: Parcel) {
         let mut except = vec![sender.clone()];
         let here = self.devices.of_client(&client).into_iter().map(|device| device.id().clone());
         let elsewhere = self.places.of_client(&client).into_iter().filter(|device| self.place_of(device).is_some());
@@ -212,11 +230,10 @@ impl View {
             if let Some(ticket) = &item.ticket {
                 ticket.expect(1);
             }
-            match self.mesh.acting(client.as_str()) {
-                Acting::Here if !self.post.has(|| Subject::Client(client.clone())) => {
-                    self.inboxes().to_client(client, except, item);
-                }
-                Acting::Here | Acting::There(_) | Acting::Nobody => self.to_home_of_client(client, except, &item),
+            if self.mesh.is_alone() {
+                self.inboxes().to_client(client, except, item);
+            } else {
+                self.ask_devices(client, except, gate, item);
             }
         }
     }

@@ -60,6 +60,9 @@ impl Inboxes for Home {
     fn to_client(&self, _: ClientId, _: Vec<NodeId>, item: Parcel) {
         panic!("no client in this net: {item:?}");
     }
+    fn devices_of(&self, client: ClientId, _: u64) {
+        panic!("no client in this net: {client}");
+    }
     fn dispatched(&self, from: &NodeId, dispatch: Dispatch) {
         panic!("{from} asks the home: {dispatch:?}");
     }

@@ -28,7 +28,7 @@ mod tag {
     pub(super) const PAGE_ITEM: u8 = 8;
     pub(super) const PAGE: u8 = 9;
     pub(super) const STORED: u8 = 10;
-    pub(super) const TO_CLIENT: u8 = 11;
+    pub(super) const DEVICES: u8 = 11;
     pub(super) const TO_SESSION: u8 = 12;
     pub(super) const VERDICT: u8 = 13;
     pub(super) const REFUSED: u8 = 14;
@@ -39,6 +39,7 @@ mod tag {
     pub(super) const EDGES_ARE: u8 = 19;
     pub(super) const GATHERING: u8 = 20;
     pub(super) const GATHERING_IS: u8 = 21;
+    pub(super) const DEVICES_ARE: u8 = 22;
 }
 
 /// A shorter body is copied when it has arrived: it may lie in an outbox for long, and would keep all the bytes alive
@@ -120,12 +121,15 @@ fn put(dispatch: &Dispatch, out: &mut Vec<u8>) -> Bytes {
             device.put(out);
             seq.put(out);
         }
-        Dispatch::ToClient { number, client, except, envelope } => {
-            out.push(tag::TO_CLIENT);
+        Dispatch::Devices { number, client } => {
+            out.push(tag::DEVICES);
             number.put(out);
             client.put(out);
-            except.put(out);
-            return put_carried(envelope, out);
+        }
+        Dispatch::DevicesAre { number, devices } => {
+            out.push(tag::DEVICES_ARE);
+            number.put(out);
+            devices.put(out);
         }
         Dispatch::ToSession { number, sender, id, text } => {
             out.push(tag::TO_SESSION);
@@ -200,12 +204,8 @@ pub fn dispatch_of(head: &Bytes, body: Bytes) -> Result<Dispatch, LinkError> {
             envelope: get_carried(&mut from, body)?,
         },
         tag::PAGE_ITEM => Dispatch::PageItem { number: from.read()?, envelope: get_carried(&mut from, body)? },
-        tag::TO_CLIENT => Dispatch::ToClient {
-            number: from.read()?,
-            client: from.read()?,
-            except: from.read()?,
-            envelope: get_carried(&mut from, body)?,
-        },
+        tag::DEVICES => Dispatch::Devices { number: from.read()?, client: from.read()? },
+        tag::DEVICES_ARE => Dispatch::DevicesAre { number: from.read()?, devices: from.read()? },
         tag::TO_SESSION => {
             Dispatch::ToSession { number: from.read()?, sender: from.read()?, id: from.read()?, text: body }
         }
@@ -329,12 +329,8 @@ impl Field for Denial {
                 out.push(2);
                 member.put(out);
             }
-            Self::NoClient(client) => {
-                out.push(3);
-                client.put(out);
-            }
             Self::Refusal(refusal) => {
-                out.push(4);
+                out.push(3);
                 refusal.put(out);
             }
         }
@@ -345,8 +341,7 @@ impl Field for Denial {
             0 => Ok(Self::Unauthorized),
             1 => Ok(Self::NoSession),
             2 => from.read().map(Self::NoMember),
-            3 => from.read().map(Self::NoClient),
-            4 => from.read().map(Self::Refusal),
+            3 => from.read().map(Self::Refusal),
             tag => Err(LinkError::Unknown { what: "Denial", tag }),
         }
     }

@@ -15,7 +15,7 @@ fn at(server: &str, number: u64) -> Place {
 
 impl Bench {
     fn place(&mut self, place: Option<Place>) {
-        self.act(|lane, now, out| lane.place(place.as_ref(), &id("own"), now, out));
+        self.act(move |lane, now, out| lane.place(place.as_ref(), &id("own"), now, out));
     }
 
     fn fate(&mut self, number: u32, fate: Fate) {
@@ -29,7 +29,7 @@ impl Bench {
     }
 
     fn detach_for(&mut self, connection: ConnectionId, place: Place) {
-        self.act(|lane, now, out| lane.detach_for(connection, Some(&place), &id("own"), now, out));
+        self.act(move |lane, now, out| lane.detach_for(connection, Some(&place), &id("own"), now, out));
     }
 
     /// Whom what was sent went to since the last time, by its numbers.

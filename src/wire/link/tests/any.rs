@@ -257,7 +257,6 @@ fn denial() -> impl Strategy<Value = Denial> {
         Just(Denial::Unauthorized),
         Just(Denial::NoSession),
         node().prop_map(Denial::NoMember),
-        client().prop_map(Denial::NoClient),
         (prop::sample::select(Code::ALL.to_vec()), "\\PC{0,50}")
             .prop_map(|(code, message)| Denial::Refusal(Refusal { code, message })),
     ]
@@ -285,9 +284,8 @@ pub(super) fn dispatch() -> impl Strategy<Value = Dispatch> {
         1 => (number(), carried()).prop_map(|(number, envelope)| Dispatch::PageItem { number, envelope }),
         1 => (number(), end()).prop_map(|(number, end)| Dispatch::Page { number, end }),
         1 => (node(), seq()).prop_map(|(device, seq)| Dispatch::Stored { device, seq }),
-        1 => (number(), client(), vec(node(), 0..5), carried()).prop_map(
-            |(number, client, except, envelope)| Dispatch::ToClient { number, client, except, envelope }
-        ),
+        1 => (number(), client()).prop_map(|(number, client)| Dispatch::Devices { number, client }),
+        1 => (number(), vec(node(), 0..5)).prop_map(|(number, devices)| Dispatch::DevicesAre { number, devices }),
         1 => (number(), sender(), envelope_id(), bytes()).prop_map(
             |(number, sender, id, text)| Dispatch::ToSession { number, sender, id, text: text.into() }
         ),
