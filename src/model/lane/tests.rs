@@ -139,11 +139,11 @@ impl Bench {
     }
 
     /// With another place that may serve when an edge stalls.
-    pub(super) fn pass_with(&mut self, ms: u64, place: Option<Place>) {
+    pub(super) fn pass_with(&mut self, ms: u64, place: Option<&Place>) {
         self.now = self.now.plus(ms);
         self.act(|lane, now, out| {
             let next =
-                |lane: &Lane<u32>| place.clone().filter(|place| lane.may_serve(place, &"own".parse().unwrap(), now));
+                |lane: &Lane<u32>| place.cloned().filter(|place| lane.may_serve(place, &"own".parse().unwrap(), now));
             lane.tick(next, now, out);
         });
     }

@@ -315,7 +315,7 @@ fn an_edge_that_stalls_gives_way_to_an_older_one_elsewhere() {
     bench.lend(12);
     bench.take(OLD);
     bench.offer(13);
-    bench.pass_with(STALL_MS, Some(at("t", 4)));
+    bench.pass_with(STALL_MS, Some(&at("t", 4)));
     assert_eq!((bench.sent(), bench.returned.as_slice()), (to("t", [1, 2]), &[12][..]), "each custodian sends its own");
     assert!(bench.waiting().is_empty(), "no disk while an edge moves");
     assert_eq!(bench.numbers, [Some(0)], "everybody else finds the other place, too");
@@ -337,7 +337,7 @@ fn an_edge_that_stalls_does_not_give_way_to_what_does_not_move_either() {
         let mut bench = Bench::live();
         bench.offer(11);
         bench.take(OLD);
-        bench.pass_with(STALL_MS, place.clone());
+        bench.pass_with(STALL_MS, place.as_ref());
         assert_eq!(bench.waiting(), [11], "{place:?}");
         bench.place(place);
         bench.lend(12);
@@ -364,7 +364,7 @@ fn an_older_edge_here_serves_unless_there_is_a_newer_one_elsewhere() {
         bench.attach(NEW, Options { number: 8, ..auto() });
         bench.offer(11);
         bench.take(NEW);
-        bench.pass_with(STALL_MS, Some(at("t", number)));
+        bench.pass_with(STALL_MS, Some(&at("t", number)));
         assert_eq!(bench.numbers, [Some(5)]);
         assert_eq!((bench.sent().is_empty(), bench.take(OLD).is_empty()), (here, !here));
     }
