@@ -82,6 +82,8 @@ pub struct Lane<T> {
     mode: Mode,
     /// Appends that the inbox has not answered.
     appending: usize,
+    /// The inbox has given back what was appended, and is expected to do so with the rest.
+    gives_back: bool,
     seen: Seen,
     /// Acknowledged late, while the inbox had not answered yet.
     laid: Vec<Arc<Keep>>,
@@ -102,6 +104,7 @@ impl<T> Lane<T> {
             edges: Vec::new(),
             mode: Mode::Live,
             appending: 0,
+            gives_back: false,
             seen: Seen::default(),
             laid: Vec::new(),
             highest: Seq(0),

@@ -326,7 +326,14 @@ impl View {
 
     /// The inbox can take an append of `origin` nowhere now.
     pub fn unstored(&self, origin: &Arc<Device>, item: super::Parcel) {
-        self.on(origin, |lane, now, out| lane.unstored(item, now, out));
+        let home = self.mesh.home(origin.id.as_str());
+        let is_away = home != *self.mesh.own() && !self.mesh.takes_mail(&home);
+        self.on(origin, |lane, now, out| {
+            if is_away {
+                lane.home_is_away();
+            }
+            lane.unstored(item, now, out);
+        });
     }
 
     /// The inbox answers a read.

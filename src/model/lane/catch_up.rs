@@ -4,6 +4,9 @@
 //! the edge has room for it and the removals of what was acknowledged early have been asked for; the lane is live again
 //! only when the end of the inbox was reached and no append is open.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use super::super::custody::Outcome;
@@ -63,6 +66,7 @@ impl<T> Lane<T> {
         let laid = self.laid.iter().position(|of| Arc::ptr_eq(of, keep)).map(|at| self.laid.swap_remove(at)).is_some();
         match kept {
             Kept::InInbox(seq) => {
+                self.gives_back = false;
                 self.elsewhere.stored(seq, now);
                 if self.is_attached() {
                     self.edges.iter_mut().any(|edge| edge.outbox.name_ghost(keep, seq));
@@ -98,6 +102,7 @@ impl<T> Lane<T> {
             Some(edge) => {
                 edge.outbox.push(item, now);
                 out.push(Effect::Wake(edge.connection));
+                self.gives_back = self.appending > 0;
             }
             None => self.settle(item, Outcome::Failed, out),
         }
@@ -105,8 +110,17 @@ impl<T> Lane<T> {
         self.pump(out);
     }
 
+    /// The home of the inbox takes nothing now: what it has is read when it is back, and nothing waits for that.
+    pub fn home_is_away(&mut self) {
+        if let Mode::CatchUp { next, reading } = &mut self.mode {
+            (*next, *reading) = (None, Reading::No);
+            self.generation += 1;
+        }
+    }
+
     /// Where every append is answered, and there is nothing to be read.
     fn go_live(&mut self) {
+        self.gives_back &= self.appending > 0;
         self.read_again();
         if self.appending == 0 && matches!(self.mode, Mode::CatchUp { next: None, .. }) {
             self.mode = Mode::Live;
@@ -229,10 +243,11 @@ impl<T> Lane<T> {
         }
     }
 
-    /// Into the inbox, and before it whatever edges have under way that is not there: it is older.
+    /// Into the inbox, and before it whatever edges have under way that is not there: it is older. But while the inbox gives
+    /// back what was appended, the edge's has come from there already, and what is still to come is newer.
     pub(super) fn append(&mut self, item: Item<T>, why: Why, now: Millis, out: &mut Effects<T>) {
         for at in 0..self.edges.len() {
-            if self.edges[at].outbox.holds_unstored() {
+            if !self.gives_back && self.edges[at].outbox.holds_unstored() {
                 self.divert(at, why, now, out);
             }
         }
