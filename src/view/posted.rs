@@ -9,6 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 
+use super::handle::Turn;
 use super::mesh::Acting;
 use super::{Parcel, Share, Ticket, View, Waiter, Whom, fresh_id, steady};
 use crate::metrics;
@@ -257,7 +258,7 @@ impl View {
     fn serve(&self, what: What, ticket: Option<&Ticket>) {
         // Nothing untracked is asked about.
         let What::Session { sender, id, text, .. } = what else { return };
-        self.serve_session(&sender, id, &text, ticket);
+        self.serve_session(&sender, id, &text, ticket, Turn::First);
     }
 
     /// The server that was asked to see to it answers.
@@ -309,7 +310,7 @@ impl View {
         if let Some(ticket) = &ticket {
             ticket.expect(1);
         }
-        self.serve_session(sender, id, text, ticket.as_ref());
+        self.serve_session(sender, id, text, ticket.as_ref(), Turn::Last);
         if let Some(ticket) = ticket {
             self.release(&ticket);
         }
