@@ -187,7 +187,10 @@ async fn measure(args: &Args) -> Result<(), BenchError> {
             ([first, .., last], _) => {
                 // What a relay costs is what the one after the first does; the ends pay for their devices too.
                 let process = Some(process::Process(servers[1].id()));
-                Target::new(&first.url, first.minter.clone(), process, limit)?.with_far_end(&last.url, servers.len())?
+                let target = Target::new(&first.url, first.minter.clone(), process, limit)?;
+                let target = target.with_far_end(&last.url, servers.len())?;
+                target.meet(0).await?;
+                target
             }
             ([], Some(url)) => {
                 let secret = SecretArgs { secret_file: args.secret_file.clone(), ..SecretArgs::default() };

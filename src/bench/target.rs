@@ -54,7 +54,7 @@ impl Target {
         Ok(self)
     }
 
-    /// Waits until both ends of a line know of `devices` at the other one.
+    /// Waits until both ends of a line know of `devices`, and of all servers that they serve.
     pub(super) async fn meet(&self, devices: usize) -> Result<(), BenchError> {
         let Some((far, servers)) = &self.far else { return Ok(()) };
         let key = self.key(&self.name("admin", 0), Role::Admin);
@@ -158,11 +158,13 @@ struct Mesh {
 #[derive(serde::Deserialize)]
 struct Server {
     attachments: usize,
+    standing: String,
 }
 
 async fn knows(door: &Door, key: &str, servers: usize, devices: usize) -> Result<bool, BenchError> {
     let body = door.call(reqwest::Method::GET, &["v1", "mesh"], key, None).await?;
     let mesh: Mesh = serde_json::from_slice(&body).map_err(std::io::Error::from)?;
     let attached: usize = mesh.servers.iter().map(|server| server.attachments).sum();
-    Ok(mesh.servers.len() == servers && attached >= devices)
+    let all_serve = mesh.servers.iter().all(|server| server.standing == "serving");
+    Ok(mesh.servers.len() == servers && all_serve && attached >= devices)
 }

@@ -215,15 +215,16 @@ impl Committer {
         }
     }
 
-    /// The lane that serves the device reads what lies in its inbox; the one that has asked knows it by its answer.
+    /// The lane that serves the device reads what lies in its inbox, and those that stand by know what there is to be read when
+    /// it is their turn; the one that has asked knows it by its answer.
     fn tell_attached(&self, asker: &Asker, seq: Seq) {
         let id = asker.device();
         if let (Asker::Server { .. }, Some(device)) = (asker, self.view.devices.get(id.as_str())) {
             self.view.on(&device, |lane, _, out| lane.stored_elsewhere(seq, out));
         }
-        let place = self.view.place_of(id).map(|place| place.server);
-        let coming = self.homes.coming().expected(id, steady()).filter(|server| Some(server) != place.as_ref());
-        for other in place.into_iter().chain(coming) {
+        let places = self.view.places.servers_of(id.as_str());
+        let coming = self.homes.coming().expected(id, steady()).filter(|server| !places.contains(server));
+        for other in places.into_iter().chain(coming) {
             if !matches!(asker, Asker::Server { server, .. } if *server == other) {
                 // A server that is lost loses its devices too, and they read their inboxes when they come back.
                 let _ = self.view.mesh.send(&other, &Dispatch::Stored { device: id.clone(), seq });

@@ -31,7 +31,8 @@ pub const MAX_PART: usize = 500;
 pub struct Attachment {
     pub device: NodeId,
     pub client: Option<ClientId>,
-    /// Of several attachments of a device the highest number is the newest; ties go by the server's id.
+    /// Of several attachments of a device the highest number is the newest; ties go by the server's id. 0: its edges there make
+    /// no progress.
     pub number: u64,
 }
 

@@ -61,7 +61,7 @@ pub struct Options {
     pub replay: Replay,
     /// Bound of its outbox in bytes.
     pub limit: usize,
-    /// Of its attachment: of a device's edges at several servers that with the highest serves.
+    /// Of its attachment, not 0: of a device's moving edges at several servers that with the highest serves.
     pub number: u64,
 }
 
@@ -123,9 +123,17 @@ impl<T> Lane<T> {
         self.edges.iter().map(|edge| edge.connection)
     }
 
-    /// That of the newest edge's attachment.
-    pub fn number(&self) -> Option<u64> {
+    /// The highest of all its edges' attachments.
+    pub fn highest_number(&self) -> Option<u64> {
         self.edges.last().map(|edge| edge.options.number)
+    }
+
+    /// Under which the device is listed here: that of the newest moving edge's attachment, or 0 while none moves, so that
+    /// whatever moves elsewhere serves. It goes by nothing but the edges here, or two servers could keep changing each
+    /// other's mind.
+    pub fn number(&self) -> Option<u64> {
+        let moving = self.newest_moving().map_or(0, |at| self.edges[at].options.number);
+        self.is_attached().then_some(moving)
     }
 
     /// Nothing would be lost by forgetting this lane.
@@ -168,8 +176,7 @@ impl<T> Lane<T> {
         self.edges.remove(at);
         if self.edges.is_empty() {
             self.append_all(items, Why::Absent, now, out);
-            self.mode = Mode::Live;
-            self.generation += 1;
+            self.forget_inbox();
         } else {
             self.send_again(items, now, out);
             self.pump(out);

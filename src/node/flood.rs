@@ -240,7 +240,7 @@ impl Node {
     /// A device has its newest edge here: its number. More than all that is known, and at least the clock's, for of an edge
     /// that was opened at another server just before this one nothing may be known yet.
     pub(super) fn number_for(&self, device: &NodeId) -> u64 {
-        let own = self.own.get(device).map_or(0, |attachment| attachment.number);
+        let own = self.view.devices.get(device.as_str()).and_then(|device| device.highest_number()).unwrap_or(0);
         own.max(self.view.places.highest(device.as_str())).saturating_add(1).max(now().0)
     }
 
@@ -248,6 +248,24 @@ impl Node {
     pub(super) fn list(&mut self, attachment: Attachment, ctx: &mut Context<Self>) {
         let delta = self.own.attach(attachment);
         self.announce_delta(delta, ctx);
+    }
+
+    /// As [`Self::list`], for a device that is listed, perhaps under another number.
+    pub(super) fn relist(&mut self, device: &NodeId, number: u64, ctx: &mut Context<Self>) {
+        let listed = self.own.get(device);
+        if let Some(listed) = listed.filter(|listed| listed.number != number) {
+            self.list(Attachment { number, ..listed }, ctx);
+        }
+    }
+
+    /// Devices here whose edges have stalled, or move again, are listed so, and their lanes look where to send.
+    pub(super) fn renumber(&mut self, ctx: &mut Context<Self>) {
+        for device in self.view.take_renumbered() {
+            if let Some(number) = device.number() {
+                self.relist(device.id(), number, ctx);
+            }
+            self.view.look_again(device.id());
+        }
     }
 
     pub(super) fn delist(&mut self, device: &NodeId, ctx: &mut Context<Self>) {

@@ -264,6 +264,7 @@ impl Actor for Node {
         ctx.run_interval(TICK, Self::tick);
         ctx.run_interval(ASK, |node, ctx| {
             node.view.tick();
+            node.renumber(ctx);
             node.pump();
             node.start_over(ctx);
             node.look_at_standing(ctx);
@@ -372,12 +373,7 @@ impl Handler<Detach> for Node {
         let id = device.id();
         // Another edge may have come since.
         match device.number() {
-            Some(number) => {
-                let listed = self.own.get(id);
-                if let Some(listed) = listed.filter(|listed| listed.number != number) {
-                    self.list(Attachment { number, ..listed }, ctx);
-                }
-            }
+            Some(number) => self.relist(id, number, ctx),
             None => {
                 let was_listed = self.own.get(id).is_some();
                 self.delist(id, ctx);

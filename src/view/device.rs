@@ -82,9 +82,14 @@ impl Device {
         self.lock().lane.is_attached()
     }
 
-    /// The number of its newest edge's attachment here.
+    /// Under which it is to be listed here; [`Lane::number`].
     pub fn number(&self) -> Option<u64> {
         self.lock().lane.number()
+    }
+
+    /// The highest of its edges' attachments here.
+    pub fn highest_number(&self) -> Option<u64> {
+        self.lock().lane.highest_number()
     }
 
     /// Whether another server serves the device, as far as its lane has been told.
@@ -175,6 +180,9 @@ impl View {
             Effect::Count { class, outcome } => count(class, outcome),
             Effect::AskLater(connection) => {
                 self.unasked.lock().unwrap_or_else(PoisonError::into_inner).push((device.clone(), connection));
+            }
+            Effect::Renumbered => {
+                self.renumbered.lock().unwrap_or_else(PoisonError::into_inner).push(device.clone());
             }
             Effect::Duplicate => metrics::RELIABLE.duplicate.inc(),
             Effect::Close(connection, close) => {

@@ -23,7 +23,7 @@ mod returning;
 mod send;
 mod sessions;
 
-use std::sync::{Arc, LazyLock, Mutex};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 pub use crate::model::custody::Acquaintance;
@@ -101,6 +101,8 @@ pub struct View {
     outbox_limit: usize,
     /// Edges that are to be asked for acknowledgement soon; each stands here once.
     unasked: Mutex<Vec<(Arc<Device>, ConnectionId)>>,
+    /// Devices that are to be listed under another number soon.
+    renumbered: Mutex<Vec<Arc<Device>>>,
 }
 
 impl View {
@@ -120,6 +122,7 @@ impl View {
             inboxes,
             outbox_limit,
             unasked: Mutex::default(),
+            renumbered: Mutex::default(),
         }
     }
 
@@ -132,10 +135,18 @@ impl View {
 
     /// To be called every second or so.
     pub fn tidy(&self) {
-        self.devices.for_each(|device| self.on(device, crate::model::lane::Lane::tick));
+        self.devices.for_each(|device| {
+            self.on(device, |lane, now, out| lane.tick(|lane| self.place_for(device.id(), lane, now), now, out));
+        });
+        self.give_back();
         self.devices.forget_idle();
         self.handles.forget_gone();
         self.post_again(&[]);
+    }
+
+    /// The devices whose number is another one since the last time; some may stand there twice.
+    pub fn take_renumbered(&self) -> Vec<Arc<Device>> {
+        std::mem::take(&mut *self.renumbered.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     pub fn outbox_limit(&self) -> usize {

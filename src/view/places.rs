@@ -76,6 +76,11 @@ impl Places {
         places.filter(|place| counts(place)).max_by_key(|place| (place.number, &place.server)).cloned()
     }
 
+    /// Whether `device` is attached there, under that number.
+    pub fn lists(&self, device: &str, place: &Place) -> bool {
+        self.newest(device, |listed| listed == place).is_some()
+    }
+
     /// The highest number of an attachment of `device` at another server, whether it can be reached or not; 0 for none.
     pub fn highest(&self, device: &str) -> u64 {
         self.newest(device, |_| true).map_or(0, |place| place.number)
@@ -185,6 +190,8 @@ mod tests {
         assert_eq!(places.newest("d", |_| true).unwrap().server, id("s2"));
         assert_eq!(places.newest("d", |place| place.server == id("s1")).unwrap().number, 4);
         assert_eq!((places.len(), places.highest("d")), (2, 5));
+        let listed = |server, number| places.lists("d", &Place { server: id(server), number });
+        assert!(listed("s1", 4) && !listed("s1", 5) && !listed("s3", 4));
         places.apply(&id("s2"), &[Change::Detached(id("d")), Change::Detached(id("e"))]);
         assert_eq!(places.servers_of("d"), [id("s1")]);
         assert_eq!((places.len(), places.highest("e")), (1, 0));

@@ -199,6 +199,7 @@ impl View {
     pub fn look_again(&self, device: &NodeId) {
         if let Some(device) = self.devices.get(device.as_str()) {
             self.on(&device, |lane, now, out| {
+                lane.recall(|place| self.places.lists(device.id().as_str(), place));
                 lane.place(self.place_for(device.id(), lane, now).as_ref(), self.mesh.own(), now, out);
             });
             self.give_back();

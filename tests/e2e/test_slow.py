@@ -156,6 +156,52 @@ def a_stalled_edge_gives_way_to_another(server):
     newest.close(), older.close(), sender.close()
 
 
+@slow("A38")
+def an_edge_that_moves_again_is_the_newest_again(server):
+    sender, older = Device(server, unique("sender")), Device(server, unique("two-edges"))
+    newest = RawDevice(server, older.node, answers=False)
+    for number in range(3):
+        sender.send(dest_id=older.node, type=1, payload=number)
+    newest.unacknowledged(payload=2)
+    assert [older.receive(within=30)["payload"] for _ in range(3)] == [0, 1, 2]
+    newest.recover()
+    last = [2]
+
+    def comes_to_the_newest():
+        last.append(last[-1] + 1)
+        sender.confirmed(dest_id=older.node, type=1, payload=last[-1])
+        try:
+            return newest.receive(within=0.2)["payload"]
+        except TimeoutError:
+            return None
+
+    first = until(comes_to_the_newest)
+    assert [older.receive()["payload"] for _ in range(3, first)] == list(range(3, first)), "nothing is left out"
+    for number in range(last[-1] + 1, last[-1] + 10):
+        assert sender.confirmed(dest_id=older.node, type=1, payload=number)["status"] == "delivered"
+        newest.wait_for(payload=number)
+    until(lambda: server.inbox(older.node)["messages"] == [])
+    newest.close(), older.close(), sender.close()
+
+
+@slow("A38")
+def when_the_other_edge_goes_too_it_is_stored_until_the_stalled_one_moves(server):
+    sender, older = Device(server, unique("sender")), Device(server, unique("two-edges"))
+    newest = RawDevice(server, older.node, answers=False)
+    sender.send(dest_id=older.node, type=1, payload="x")
+    newest.unacknowledged(payload="x")
+    older.expect(payload="x", within=30)
+    older.close()
+    until(lambda: sender.confirmed(dest_id=older.node, type=1, payload="y")["status"] == "stored")
+    sender.confirmed(dest_id=older.node, type=1, payload="z")
+    newest.recover()
+    newest.wait_for(payload="z")
+    until(lambda: server.inbox(newest.node)["messages"] == [])
+    assert sender.confirmed(dest_id=older.node, type=1, payload="live")["status"] == "delivered"
+    newest.wait_for(payload="live")
+    newest.close(), sender.close()
+
+
 @slow()
 def with_ack_app_ten_seconds_without_an_ack_are_a_stall(server):
     sender, app = Device(server, unique("sender")), Device(server, unique("forgetful"), ack="app")

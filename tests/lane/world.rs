@@ -122,7 +122,7 @@ impl World {
             }
             Effect::Settle { ticket, outcome, .. } => self.judge.settled(ticket, outcome),
             Effect::AskLater(connection) => self.unasked.push_back((self.now + 20, connection)),
-            Effect::Count { .. } | Effect::Duplicate => {}
+            Effect::Count { .. } | Effect::Duplicate | Effect::Renumbered => {}
             Effect::Forward { .. } | Effect::Elsewhere(_) => panic!("there is no other server in this world"),
             Effect::Read { from, room, generation } => self.ask_disk(Ask::Read { from, room, generation }),
             Effect::Remove(seq) => {
@@ -165,7 +165,7 @@ impl World {
                 Event::Tick => {
                     self.ticks_at += 1_000;
                     self.say(|| "tick".into());
-                    self.ask("tick", Lane::tick);
+                    self.ask("tick", |lane, now, out| lane.tick(|_| None, now, out));
                 }
                 Event::Ask => {
                     if let Some((_, connection)) = self.unasked.pop_front() {

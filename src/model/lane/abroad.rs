@@ -5,7 +5,8 @@
 //! - open items are in the order in which they were sent; when the way ends they all are taken back and go on together, in
 //!   that order, before anything newer;
 //! - while an append is unanswered, nothing reliable goes abroad: it would overtake;
-//! - what another custodian has lent us is never sent on: an edge here takes it, or it is told that the device is elsewhere.
+//! - what another custodian has lent us is never sent on: an edge here takes it, or it is told that the device is elsewhere;
+//! - what was stored while the way abroad served, the edges here have not been sent: it comes first when they serve again.
 
 #[cfg(test)]
 mod tests;
@@ -34,7 +35,7 @@ const ROOM: usize = 4;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
     pub server: NodeId,
-    /// Of the attachment.
+    /// Of the attachment; 0 where no edge moves.
     pub number: u64,
 }
 
@@ -55,11 +56,13 @@ pub(super) struct Elsewhere<T> {
     counter: u32,
     /// When the inbox has last answered an append of this lane, and with which place.
     stored: Option<(Seq, Millis)>,
+    /// The lowest place in the inbox that edges here have not been sent because the way abroad served.
+    missed: Option<Seq>,
 }
 
 impl<T> Default for Elsewhere<T> {
     fn default() -> Self {
-        Self { way: None, denied: Vec::new(), counter: 0, stored: None }
+        Self { way: None, denied: Vec::new(), counter: 0, stored: None, missed: None }
     }
 }
 
@@ -79,6 +82,14 @@ impl<T> Elsewhere<T> {
 
     pub(super) fn stored(&mut self, seq: Seq, now: Millis) {
         self.stored = Some((seq, now));
+    }
+
+    pub(super) fn miss(&mut self, seq: Seq) {
+        self.missed = Some(self.missed.map_or(seq, |missed| missed.min(seq)));
+    }
+
+    pub(super) fn forget_missed(&mut self) {
+        self.missed = None;
     }
 
     /// The same envelope, open abroad.
@@ -121,7 +132,13 @@ impl<T> Lane<T> {
     /// To be said before each offer, and whenever it has changed.
     pub fn place(&mut self, newest: Option<&Place>, own: &NodeId, now: Millis, out: &mut Effects<T>) {
         let serves = newest.filter(|place| self.may_serve(place, own, now));
-        if self.elsewhere.way.as_ref().map(|way| &way.place) == serves {
+        if let (Some(way), Some(place)) = (&mut self.elsewhere.way, serves) {
+            // A lane there that stops, or moves again, has what it was sent.
+            if way.place.server == place.server && (way.place.number == 0 || place.number == 0) {
+                way.place.number = place.number;
+            }
+        }
+        if self.way_abroad() == serves {
             return;
         }
         let open = self.take_back_abroad();
@@ -131,10 +148,21 @@ impl<T> Lane<T> {
         }
     }
 
-    /// Whether it is newer than what is here, and has not said that it is none.
+    /// What is known of the device's places has changed. A place that has said it is none, and is listed no more, may be one
+    /// again when it is.
+    pub fn recall(&mut self, is_listed: impl Fn(&Place) -> bool) {
+        self.elsewhere.denied.retain(|(denied, _)| is_listed(denied));
+    }
+
+    /// Whether it is newer than what moves here, and has not said that it is none.
     pub fn may_serve(&self, place: &Place, own: &NodeId, now: Millis) -> bool {
-        let local = self.edges.last().map(|edge| edge.options.number);
-        local.is_none_or(|local| (place.number, &place.server) > (local, own)) && !self.elsewhere.denies(place, now)
+        let newer = match self.number() {
+            None => true,
+            // Where nothing moves either, each keeps its own.
+            Some(0) => place.number > 0,
+            Some(local) => (place.number, &place.server) > (local, own),
+        };
+        newer && !self.elsewhere.denies(place, now)
     }
 
     /// As [`Self::detach`]: what the edge has not acknowledged goes to the newest `place` of the device elsewhere, where there
@@ -154,8 +182,7 @@ impl<T> Lane<T> {
         };
         let held = self.take_back(at, out);
         self.edges.remove(at);
-        self.mode = Mode::Live;
-        self.generation += 1;
+        self.forget_inbox();
         if self.way_abroad() != Some(place) {
             let open = self.take_back_abroad();
             self.go_abroad(place.clone(), open, now, out);
@@ -174,10 +201,19 @@ impl<T> Lane<T> {
         self.elsewhere.way.as_ref().map(|way| &way.place)
     }
 
+    /// What edges here hold goes to `place`, which serves from now on.
+    pub(super) fn hand_over(&mut self, place: Place, now: Millis, out: &mut Effects<T>) {
+        let open = self.take_back_abroad();
+        self.go_abroad(place, open, now, out);
+    }
+
     fn go_abroad(&mut self, place: Place, open: Vec<Item<T>>, now: Millis, out: &mut Effects<T>) {
         let held = self.take_back_all(out);
         if !self.edges.is_empty() {
             // The lane abroad reads the inbox now.
+            if let Mode::CatchUp { next: Some(next), .. } = self.mode {
+                self.elsewhere.miss(next);
+            }
             self.mode = Mode::Live;
             self.generation += 1;
         }
@@ -193,8 +229,11 @@ impl<T> Lane<T> {
         if self.edges.is_empty() {
             return self.append_all(open, Why::Absent, now, out);
         }
+        let missed = self.elsewhere.missed.take();
         if self.edges.last().is_some_and(|edge| edge.options.replay == Replay::Auto) {
             self.catch_up_from(Seq(1));
+        } else if let Some(missed) = missed {
+            self.catch_up_from(missed);
         }
         self.send_again(open, now, out);
         self.pump(out);
@@ -255,10 +294,12 @@ impl<T> Lane<T> {
     }
 
     /// Whether an edge here takes what a custodian has sent here for it, while this server knows of a newer one elsewhere: the
-    /// custodian may know better, and if not, it will before long and then sends all that is open to the newer one.
+    /// custodian may know better, and if not, it will before long and then sends all that is open to the newer one. What was
+    /// stored meanwhile may be older, and cannot be read before the way is known to have ended.
     pub(super) fn stands_in(&self, cost: usize) -> bool {
         let moving = self.newest_moving().map(|at| &self.edges[at].outbox);
-        matches!(self.mode, Mode::Live) && self.appending == 0 && moving.is_some_and(|outbox| outbox.has_room(cost))
+        let reads_first = self.appending > 0 || self.elsewhere.missed.is_some();
+        matches!(self.mode, Mode::Live) && !reads_first && moving.is_some_and(|outbox| outbox.has_room(cost))
     }
 
     /// The server abroad answers for what was sent there as `number`. What has been taken back since is not waited for.

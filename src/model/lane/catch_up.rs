@@ -70,7 +70,9 @@ impl<T> Lane<T> {
                 self.elsewhere.stored(seq, now);
                 if self.is_attached() {
                     self.edges.iter_mut().any(|edge| edge.outbox.name_ghost(keep, seq));
-                    if !self.is_abroad() {
+                    if self.is_abroad() {
+                        self.elsewhere.miss(seq);
+                    } else {
                         self.stored(seq);
                     }
                 }
@@ -127,10 +129,14 @@ impl<T> Lane<T> {
 
     /// The inbox has stored something that did not come from this lane.
     pub fn stored_elsewhere(&mut self, seq: Seq, out: &mut Effects<T>) {
-        if self.is_attached() && !self.is_abroad() {
-            self.stored(seq);
-            self.pump(out);
+        if !self.is_attached() {
+            return;
         }
+        if self.is_abroad() {
+            return self.elsewhere.miss(seq);
+        }
+        self.stored(seq);
+        self.pump(out);
     }
 
     /// Something is in the inbox that the newest edge has not been sent.
@@ -265,6 +271,13 @@ impl<T> Lane<T> {
     pub(super) fn catch_up_from(&mut self, seq: Seq) {
         self.mode = Mode::CatchUp { next: Some(seq), reading: Reading::No };
         self.generation += 1;
+    }
+
+    /// No edge is left: whatever was stored while there was one is to be fetched.
+    pub(super) fn forget_inbox(&mut self) {
+        self.mode = Mode::Live;
+        self.generation += 1;
+        self.elsewhere.forget_missed();
     }
 
     /// Nothing of edge `at` is acknowledged any more: what it has from the inbox is read again.

@@ -68,6 +68,8 @@ pub enum Effect<T> {
         class: Class,
         outcome: Outcome,
     },
+    /// [`super::Lane::number`] is another one: the other servers are to be told.
+    Renumbered,
     /// The same envelope came again.
     Duplicate,
     /// Read the inbox from `from` on, about `room` bytes; answered by [`super::Lane::page`].

@@ -18,6 +18,8 @@ pub(super) struct Bench {
     /// To which server, under which number, with which hint.
     pub(super) forwarded: Vec<(String, u32, u64)>,
     pub(super) returned: Vec<u32>,
+    /// Under which the device was to be listed, each time that it changed.
+    pub(super) numbers: Vec<Option<u64>>,
     pub(super) removed: Vec<u64>,
     pub(super) reads: Vec<(u64, u64)>,
     pub(super) inbox: Vec<Item<u32>>,
@@ -64,6 +66,7 @@ impl Bench {
             settled: Vec::new(),
             forwarded: Vec::new(),
             returned: Vec::new(),
+            numbers: Vec::new(),
             removed: Vec::new(),
             reads: Vec::new(),
             inbox: Vec::new(),
@@ -93,6 +96,7 @@ impl Bench {
                     self.forwarded.push((server.to_string(), number, known.0));
                 }
                 Effect::Elsewhere(ticket) => self.returned.push(ticket),
+                Effect::Renumbered => self.numbers.push(self.lane.number()),
                 Effect::Wake(_)
                 | Effect::AskLater(_)
                 | Effect::Count { .. }
@@ -131,8 +135,17 @@ impl Bench {
     }
 
     pub(super) fn pass(&mut self, ms: u64) {
+        self.pass_with(ms, None);
+    }
+
+    /// With another place that may serve when an edge stalls.
+    pub(super) fn pass_with(&mut self, ms: u64, place: Option<Place>) {
         self.now = self.now.plus(ms);
-        self.act(Lane::tick);
+        self.act(|lane, now, out| {
+            let next =
+                |lane: &Lane<u32>| place.clone().filter(|place| lane.may_serve(place, &"own".parse().unwrap(), now));
+            lane.tick(next, now, out);
+        });
     }
 
     /// The inbox answers all appends, then all reads.

@@ -9,7 +9,7 @@ use super::super::ids::{ConnectionId, Millis};
 use super::super::outbox::{Acks, Class, Item, Outbox};
 use super::catch_up::Mode;
 use super::effect::Effects;
-use super::{Effect, Lane, Options, STALL_MS, Why};
+use super::{Effect, Lane, Options, Place, STALL_MS, Why};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Pace {
@@ -30,8 +30,9 @@ pub(super) struct Edge<T> {
 }
 
 impl<T> Lane<T> {
-    /// Once a second or so: heartbeats, stalls, forgetting.
-    pub fn tick(&mut self, now: Millis, out: &mut Effects<T>) {
+    /// Once a second or so: heartbeats, stalls, forgetting. `next`: the newest place elsewhere that may serve, which is asked
+    /// for when an edge stalls.
+    pub fn tick(&mut self, next: impl Fn(&Self) -> Option<Place>, now: Millis, out: &mut Effects<T>) {
         self.seen.expire(now);
         for at in (0..self.edges.len()).rev() {
             let edge = &mut self.edges[at];
@@ -44,7 +45,7 @@ impl<T> Lane<T> {
                 Beat::Wait => {}
             }
             if edge.pace != Pace::Stalled && edge.outbox.waited(now) >= STALL_MS {
-                self.stall(at, now, out);
+                self.stall(at, &next, now, out);
             }
             self.probe(at, out);
         }
@@ -62,11 +63,13 @@ impl<T> Lane<T> {
         }
     }
 
-    fn stall(&mut self, at: usize, now: Millis, out: &mut Effects<T>) {
+    fn stall(&mut self, at: usize, next: impl Fn(&Self) -> Option<Place>, now: Millis, out: &mut Effects<T>) {
         if self.edges[at].pace == Pace::Moving {
-            self.edges[at].pace = Pace::Stalled;
+            self.set_pace(at, Pace::Stalled, out);
         }
-        if self.newest_moving().is_some() {
+        if let Some(place) = next(self) {
+            self.hand_over(place, now, out);
+        } else if self.newest_moving().is_some() {
             let items = self.take_back(at, out);
             self.send_again(items, now, out);
         } else {
@@ -80,11 +83,19 @@ impl<T> Lane<T> {
         if self.edges[at].pace != Pace::Stalled {
             return;
         }
-        self.edges[at].pace = Pace::Moving;
+        self.set_pace(at, Pace::Moving, out);
         if self.newest_moving() == Some(at) {
             self.take_over(at, now, out);
         }
         self.pump(out);
+    }
+
+    fn set_pace(&mut self, at: usize, pace: Pace, out: &mut Effects<T>) {
+        let before = self.number();
+        self.edges[at].pace = pace;
+        if self.number() != before {
+            out.push(Effect::Renumbered);
+        }
     }
 
     /// Only the newest moving edge may hold reliable items, or what it is sent could overtake what the others hold.

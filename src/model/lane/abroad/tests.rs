@@ -2,7 +2,7 @@
 
 use super::super::super::outbox::Acks;
 use super::super::tests::{Bench, LIMIT, NEW, OLD, auto, item};
-use super::super::{End, Kept, Options};
+use super::super::{End, Kept, Options, STALL_MS};
 use super::*;
 
 fn id(text: &str) -> NodeId {
@@ -114,6 +114,15 @@ fn a_place_that_has_nobody_is_not_asked_again() {
     bench.place(Some(at("t", 3)));
     bench.offer(13);
     assert_eq!(bench.sent(), to("t", [2]), "a new attachment is another place");
+    bench.fate(2, Fate::Elsewhere);
+    bench.store();
+    for (listed, expected) in [(at("t", 3), vec![]), (at("t", 0), to("t", [3]))] {
+        bench.act(|lane, _, _| lane.recall(|place| *place == listed));
+        bench.place(Some(at("t", 3)));
+        bench.offer(14 + listed.number as u32);
+        assert_eq!(bench.sent(), expected, "it was listed as {listed:?} meanwhile");
+        bench.store();
+    }
 }
 
 #[test]
@@ -293,4 +302,125 @@ fn what_is_held_is_stored_and_is_not_read_from_the_inbox() {
     bench.settled.clear();
     bench.offer(100);
     assert!(bench.appended.is_empty(), "live again");
+}
+
+fn manual(number: u64) -> Options {
+    Options { replay: Replay::Manual, number, ..auto() }
+}
+
+#[test]
+fn an_edge_that_stalls_gives_way_to_an_older_one_elsewhere() {
+    let mut bench = Bench::live();
+    bench.offer(11);
+    bench.lend(12);
+    bench.take(OLD);
+    bench.offer(13);
+    bench.pass_with(STALL_MS, Some(at("t", 4)));
+    assert_eq!((bench.sent(), bench.returned.as_slice()), (to("t", [1, 2]), &[12][..]), "each custodian sends its own");
+    assert!(bench.waiting().is_empty(), "no disk while an edge moves");
+    assert_eq!(bench.numbers, [Some(0)], "everybody else finds the other place, too");
+    bench.place(Some(at("t", 4)));
+    bench.offer(14);
+    bench.lend(15);
+    assert_eq!((bench.sent(), bench.returned.as_slice()), (to("t", [3]), &[12, 15][..]));
+    bench.pong(OLD, 1);
+    bench.place(Some(at("t", 4)));
+    assert_eq!(bench.numbers, [Some(0), Some(5)], "the newest that moves, again");
+    assert_eq!(bench.waiting(), [11, 13, 14], "behind what may lie in the inbox");
+    bench.store();
+    assert_eq!(bench.take(OLD).concat(), "111314ping 2");
+}
+
+#[test]
+fn an_edge_that_stalls_does_not_give_way_to_what_does_not_move_either() {
+    for place in [None, Some(at("t", 0)), Some(at("zz", 0))] {
+        let mut bench = Bench::live();
+        bench.offer(11);
+        bench.take(OLD);
+        bench.pass_with(STALL_MS, place.clone());
+        assert_eq!(bench.waiting(), [11], "{place:?}");
+        bench.place(place);
+        bench.lend(12);
+        assert_eq!((bench.sent(), bench.returned.len(), bench.waiting()), (vec![], 0, vec![11, 12]));
+    }
+}
+
+#[test]
+fn an_edge_that_has_stalled_gives_way_as_soon_as_one_elsewhere_is_known() {
+    let mut bench = Bench::live();
+    bench.offer(11);
+    bench.take(OLD);
+    bench.pass(STALL_MS);
+    bench.store();
+    bench.place(Some(at("t", 4)));
+    bench.offer(12);
+    assert_eq!(bench.forwarded, [("t".to_owned(), 1, 1)], "with the hint that there is something to be read");
+}
+
+#[test]
+fn an_older_edge_here_serves_unless_there_is_a_newer_one_elsewhere() {
+    for (number, here) in [(4, true), (7, false)] {
+        let mut bench = Bench::live();
+        bench.attach(NEW, Options { number: 8, ..auto() });
+        bench.offer(11);
+        bench.take(NEW);
+        bench.pass_with(STALL_MS, Some(at("t", number)));
+        assert_eq!(bench.numbers, [Some(5)]);
+        assert_eq!((bench.sent().is_empty(), bench.take(OLD).is_empty()), (here, !here));
+    }
+}
+
+#[test]
+fn a_place_that_stops_or_moves_again_has_what_it_was_sent() {
+    let mut bench = Bench::new();
+    bench.place(Some(at("t", 3)));
+    bench.offer(11);
+    bench.place(Some(at("t", 0)));
+    bench.place(Some(at("t", 3)));
+    assert_eq!(bench.sent(), to("t", [1]));
+    bench.place(Some(at("t", 4)));
+    assert_eq!(bench.sent(), to("t", [2]), "another edge may not have it");
+    bench.place(Some(at("t", 0)));
+    bench.fate_or(2, Fate::Elsewhere, Some(at("u", 2)));
+    assert_eq!(bench.sent(), to("u", [3]));
+    bench.place(Some(at("t", 0)));
+    assert_eq!((bench.sent(), bench.waiting()), (vec![], vec![11]), "it was denied just now");
+}
+
+#[test]
+fn what_was_stored_meanwhile_comes_first_when_the_way_abroad_has_ended() {
+    let mut bench = Bench::new();
+    bench.attach(OLD, manual(2));
+    for (number, seq) in [(7, 3), (8, 4), (9, 5)] {
+        bench.inbox.push(Item { seq: Some(Seq(seq)), ticket: None, ..item(number) });
+    }
+    bench.place(Some(at("t", 4)));
+    (4..6).for_each(|seq| bench.act(|lane, _, out| lane.stored_elsewhere(Seq(seq), out)));
+    assert!(bench.reads.is_empty(), "the other place reads it");
+    bench.lend(11);
+    assert_eq!(bench.returned, [11], "it would overtake");
+    bench.place(None);
+    bench.lend(12);
+    assert_eq!(bench.reads.iter().map(|(from, _)| *from).collect::<Vec<_>>(), [4], "not what lay there before");
+    bench.store();
+    assert_eq!(bench.take(OLD).concat(), "8912ping 1");
+}
+
+#[test]
+fn what_an_edge_has_not_read_is_read_when_it_serves_again() {
+    let mut bench = Bench::new();
+    bench.attach(OLD, manual(5));
+    bench.inbox.push(Item { seq: Some(Seq(3)), ticket: None, ..item(7) });
+    bench.act(|lane, _, out| lane.stored_elsewhere(Seq(3), out));
+    bench.read();
+    assert_eq!(bench.take(OLD), ["7", "ping 1"]);
+    bench.place(Some(at("t", 6)));
+    bench.place(None);
+    bench.read();
+    assert_eq!(bench.take(OLD), ["7"], "it was not acknowledged");
+    bench.detach(OLD);
+    bench.attach(NEW, manual(7));
+    bench.place(Some(at("t", 8)));
+    bench.place(None);
+    assert!(bench.reads.is_empty(), "what was stored before it attached is fetched");
 }
