@@ -295,7 +295,10 @@ impl View {
     /// What was posted to servers that are `lost` goes to whoever serves next; and what has found nobody tries again, until
     /// its time is over. To be called when servers are lost, and every second or so.
     pub fn post_again(&self, lost: &[NodeId]) {
+        // Who is lost has lost this server too, and sends again what was not answered: it would be numbered twice.
+        let is_theirs = |whom: &Whom| matches!(whom, Whom::Server { server, .. } if lost.contains(server));
         let (late, waiting) = self.post.open(|open| {
+            open.withdraw(|posted| is_theirs(posted.ticket.whom()));
             open.lost(lost);
             (open.give_up(steady()), open.waiting())
         });

@@ -67,3 +67,29 @@ fn what_a_deputy_is_sent_goes_behind_what_waits_there_for_the_home() {
     assert_eq!(payloads(&received["b"], 1), (0..8).collect::<Vec<_>>());
     assert_eq!(confirmed(&received["a"]), all("delivered", 0..8));
 }
+
+#[test]
+fn what_is_posted_again_to_a_deputy_where_it_still_waits_is_numbered_once() {
+    let mut net = Net::new(3, &[(0, 1), (0, 2), (1, 2)]);
+    net.attach("a", 0);
+    net.attach("b", 0);
+    let session = session(&net, &["a", "b"]);
+    net.cut(0, 2);
+    net.cut(1, 2);
+    net.publish_at(&[0]);
+    (0..4).for_each(|number| say(&net, &session, number));
+    net.run();
+    // They lose each other for a moment.
+    let deputy = net.servers[1].view.clone();
+    deputy.post_again(&[id("s0")]);
+    net.servers[0].view.post_again(&[id("s1")]);
+    net.run();
+    deputy.mesh.hide(&[id("s2")]);
+    deputy.post_again(&[id("s2")]);
+    net.run();
+    say(&net, &session, 4);
+    let received = net.settle();
+    assert_eq!(payloads(&received["b"], 1), (0..5).collect::<Vec<_>>());
+    let last: serde_json::Value = serde_json::from_str(received["b"].last().unwrap()).unwrap();
+    assert_eq!(last["session_seq"], 5);
+}
