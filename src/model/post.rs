@@ -158,6 +158,13 @@ impl<W> Post<W> {
         lost.into_iter().rev().for_each(|number| self.unsent(number));
     }
 
+    /// What is `theirs` is here no more, unless this server is serving it: they have it seen to anew.
+    pub fn withdraw(&mut self, theirs: impl Fn(&W) -> bool) {
+        let gone = self.posted.iter().filter(|(_, posted)| posted.with != Some(With::Here) && theirs(&posted.what));
+        let gone: Vec<u64> = gone.map(|(number, _)| *number).collect();
+        gone.into_iter().for_each(|number| drop(self.take(number)));
+    }
+
     /// The lines in which somebody waits.
     pub fn waiting(&self) -> Vec<Subject> {
         let waiting = self.lines.iter().filter(|(_, line)| !line.waiting.is_empty());

@@ -7,8 +7,9 @@ use super::{Acting, Message, Parcel, Receiver, Ticket, View, Whom, now};
 use crate::model::codes::Refusal;
 use crate::model::decide::{Decision, Sender, decide};
 use crate::model::frames::{Carried, Denial, Dispatch, Fate, Hop, Recipient};
-use crate::model::ids::{EnvelopeId, NodeId};
+use crate::model::ids::{EnvelopeId, NodeId, SessionId};
 use crate::model::outbox::{Custody, Item, Prompt};
+use crate::model::post::Subject;
 use crate::view::send::Payer;
 use crate::wire::native::{self, Origin};
 
@@ -45,6 +46,15 @@ pub fn parcel(envelope: Carried) -> Parcel {
         shown: None,
         custody: Custody::Own,
     }
+}
+
+/// When an envelope to a session is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// It is the first of those that wait here for its session.
+    First,
+    /// It has just come: whatever waits here for its session is older, and goes before it.
+    Last,
 }
 
 impl View {
@@ -99,7 +109,14 @@ impl View {
     }
 
     /// Says what an envelope to a session of this home says. `ticket` is expected to settle once more.
-    pub(super) fn serve_session(&self, sender: &Sender, id: EnvelopeId, text: &Bytes, ticket: Option<&Ticket>) {
+    pub(super) fn serve_session(
+        &self,
+        sender: &Sender,
+        id: EnvelopeId,
+        text: &Bytes,
+        ticket: Option<&Ticket>,
+        turn: Turn,
+    ) {
         let deny = |session, reference, why| match ticket {
             Some(ticket) => self.deny(ticket, why),
             None => {
@@ -118,7 +135,11 @@ impl View {
             }
         };
         let session = envelope.session().cloned();
-        if let Some(session) = session.as_ref().filter(|session| self.serves(session) != Acting::Here) {
+        let older_waits = |session: &SessionId| {
+            turn == Turn::Last && ticket.is_some() && self.post.has(|| Subject::Session(session.clone()))
+        };
+        let passes = |session: &&SessionId| self.serves(session) != Acting::Here || older_waits(session);
+        if let Some(session) = session.as_ref().filter(passes) {
             return self.pass_on(session.clone(), sender.clone(), id, text.clone(), ticket);
         }
         let reference = envelope.reference.clone();

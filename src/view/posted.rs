@@ -9,6 +9,7 @@ use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
 
+use super::handle::Turn;
 use super::mesh::Acting;
 use super::{Parcel, Share, Ticket, View, Waiter, Whom, fresh_id, steady};
 use crate::metrics;
@@ -257,7 +258,7 @@ impl View {
     fn serve(&self, what: What, ticket: Option<&Ticket>) {
         // Nothing untracked is asked about.
         let What::Session { sender, id, text, .. } = what else { return };
-        self.serve_session(&sender, id, &text, ticket);
+        self.serve_session(&sender, id, &text, ticket, Turn::First);
     }
 
     /// The server that was asked to see to it answers.
@@ -294,7 +295,10 @@ impl View {
     /// What was posted to servers that are `lost` goes to whoever serves next; and what has found nobody tries again, until
     /// its time is over. To be called when servers are lost, and every second or so.
     pub fn post_again(&self, lost: &[NodeId]) {
+        // Who is lost has lost this server too, and sends again what was not answered: it would be numbered twice.
+        let is_theirs = |whom: &Whom| matches!(whom, Whom::Server { server, .. } if lost.contains(server));
         let (late, waiting) = self.post.open(|open| {
+            open.withdraw(|posted| is_theirs(posted.ticket.whom()));
             open.lost(lost);
             (open.give_up(steady()), open.waiting())
         });
@@ -309,7 +313,7 @@ impl View {
         if let Some(ticket) = &ticket {
             ticket.expect(1);
         }
-        self.serve_session(sender, id, text, ticket.as_ref());
+        self.serve_session(sender, id, text, ticket.as_ref(), Turn::Last);
         if let Some(ticket) = ticket {
             self.release(&ticket);
         }

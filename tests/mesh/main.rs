@@ -1,6 +1,7 @@
 //! Data paths of several servers in one process: what one sends, another delivers, whatever happens to the way.
 
 mod net;
+mod sessions;
 
 use bytestring::ByteString;
 use net::{Net, id};
