@@ -4,6 +4,7 @@
 //! cannot be reached. Nothing here blocks.
 
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use tokio::sync::oneshot;
 
@@ -28,8 +29,12 @@ use crate::model::outbox::Custody;
 use crate::model::seen::Key;
 use crate::push::PushToken;
 use crate::store::{Done, Journal, Write};
-use crate::view::{Acting, Device, Inboxes, Parcel, View};
+use crate::view::{Acting, Device, Inboxes, Parcel, View, steady};
 use crate::wire::config_request::{Fetch, Page};
+
+/// How long a device that connects waits for somebody who acts for it, in milliseconds, and between two tries.
+const REGISTER_MS: u64 = 3_000;
+const REGISTER_PAUSE: Duration = Duration::from_millis(50);
 
 /// How to reach the homes. Cheap to clone.
 #[derive(Clone)]
@@ -189,8 +194,24 @@ impl Homes {
     }
 
     /// The device asks where to connect, or connects: it is known from now on. How many envelopes wait for it, as far as who
-    /// acts for it knows.
+    /// acts for it knows. While a mesh finds out who acts, this waits: a device that connects then need not hear of it.
     pub async fn register(&self, device: NodeId, client: Option<ClientId>) -> Result<u64, Unavailable> {
+        let begun = steady();
+        loop {
+            match self.register_now(device.clone(), client.clone()).await {
+                Err(Unavailable) if self.has_company() && steady().since(begun) < REGISTER_MS => {
+                    tokio::time::sleep(REGISTER_PAUSE).await;
+                }
+                answer => return answer,
+            }
+        }
+    }
+
+    fn has_company(&self) -> bool {
+        self.view().is_some_and(|view| !view.mesh.is_alone())
+    }
+
+    async fn register_now(&self, device: NodeId, client: Option<ClientId>) -> Result<u64, Unavailable> {
         let question = Question::Register { device: device.clone(), client: client.clone() };
         match self.ask(|| self.of_record(device.as_str()), question).await? {
             Some(Answer::Count(pending)) => return Ok(pending),
