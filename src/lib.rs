@@ -43,8 +43,9 @@
 //! 5. there a lane serves it as in 4 to 6 above, and says what became of it; the lane at the first server, the custodian,
 //!    has kept it until then, and takes another way, or the inbox, when that server is lost ([`view::View::look_again`]).
 //!
-//! An envelope to a session or a client goes first, as it is, to whoever acts for that ([`view::Mesh::acting`]), and from
-//! there to the members.
+//! An envelope to a session goes first, as it is, to whoever acts for that ([`view::Mesh::acting`]), in the order of
+//! [`model::post`], and from there to the members. Whoever acts for a client is asked who its devices are; what the same
+//! sender says meanwhile waits.
 
 #![forbid(unsafe_code)]
 
