@@ -365,7 +365,22 @@ impl<T> Outbox<T> {
 
     /// The lowest place in the inbox of what is not acknowledged.
     pub fn lowest_open(&self) -> Option<Seq> {
-        self.unacked.iter().filter_map(|(_, item)| item.seq).chain(self.lowest_waiting()).min()
+        self.open().min()
+    }
+
+    fn open(&self) -> impl Iterator<Item = Seq> {
+        let unacked = self.unacked.iter().filter_map(|(_, item)| item.seq);
+        unacked.chain(self.queue.iter().filter_map(Waiting::item).filter_map(|item| item.seq))
+    }
+
+    /// The highest place in the inbox of what waits here or is not acknowledged.
+    pub fn highest_open(&self) -> Option<Seq> {
+        self.open().max()
+    }
+
+    /// What is at this place in the inbox waits here, or is not acknowledged.
+    pub fn holds_place(&self, seq: Seq) -> bool {
+        self.open().any(|open| open == seq)
     }
 
     /// A ping is under way.

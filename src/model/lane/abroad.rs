@@ -356,7 +356,9 @@ impl<T> Lane<T> {
     pub fn hinted(&mut self, known: Seq, out: &mut Effects<T>) {
         let auto = self.edges.last().is_some_and(|edge| edge.options.replay == Replay::Auto);
         if auto && known > self.highest {
-            self.stored_elsewhere(known, out);
+            // The home says so too, but of each one by itself, and perhaps later.
+            self.stored_elsewhere(self.highest.next(), out);
+            self.highest = known;
         }
     }
 

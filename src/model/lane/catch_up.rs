@@ -174,6 +174,8 @@ impl<T> Lane<T> {
             return self.pump(out);
         }
         let edge = &mut self.edges[at];
+        // Servers hear of what is stored in different orders: what was read before may be read once more.
+        let open_to = edge.outbox.highest_open();
         let nothing = items.is_empty();
         let mut whole = true;
         let mut pushed = false;
@@ -186,6 +188,9 @@ impl<T> Lane<T> {
             }
             *next = Some(seq.next());
             self.highest = self.highest.max(seq);
+            if open_to.is_some_and(|to| seq <= to) && edge.outbox.holds_place(seq) {
+                continue;
+            }
             if item.key.is_some_and(|key| self.seen.fate(key) == Some(Fate::Settled(Outcome::Delivered))) {
                 // The device has it from another time it was sent.
                 out.push(Effect::Remove(seq));

@@ -2,7 +2,7 @@
 
 use super::super::super::custody::Outcome;
 use super::super::super::ids::Seq;
-use super::super::tests::{Bench, OLD, auto};
+use super::super::tests::{Bench, OLD, auto, item};
 
 impl Bench {
     /// The inbox gives back the first append that it has not answered.
@@ -45,4 +45,40 @@ fn what_an_inbox_gives_back_that_can_be_read_fails_while_there_is_something_to_r
     bench.read();
     bench.offer(2);
     assert_eq!(bench.take(OLD), ["2", "ping 1"]);
+}
+
+/// Puts into the inbox what others have sent, without a word to the lane.
+fn stored_by_others(bench: &mut Bench, numbers: std::ops::RangeInclusive<u32>) {
+    for number in numbers {
+        let mut item = item(number);
+        item.ticket = None;
+        item.seq = Some(Seq(u64::from(number)));
+        bench.inbox.push(item);
+    }
+}
+
+#[test]
+fn what_is_heard_of_late_and_was_read_before_is_not_sent_twice() {
+    let mut bench = Bench::new();
+    bench.attach(OLD, auto());
+    stored_by_others(&mut bench, 1..=3);
+    bench.read();
+    assert_eq!(bench.take(OLD), ["1", "2", "3", "ping 1"]);
+    bench.act(|lane, _, out| lane.stored_elsewhere(Seq(2), out));
+    bench.read();
+    bench.offer(4);
+    assert_eq!(bench.take(OLD), ["4"]);
+}
+
+#[test]
+fn a_hint_is_about_all_that_was_not_heard_of() {
+    let mut bench = Bench::new();
+    bench.attach(OLD, auto());
+    stored_by_others(&mut bench, 1..=1);
+    bench.read();
+    stored_by_others(&mut bench, 2..=4);
+    bench.act(|lane, _, out| lane.hinted(Seq(4), out));
+    bench.offer(5);
+    bench.store();
+    assert_eq!(bench.take(OLD), ["1", "2", "3", "4", "5", "ping 1"]);
 }
