@@ -207,6 +207,10 @@ impl Homes {
         }
     }
 
+    fn goes_away(&self) -> bool {
+        self.view().is_some_and(|view| !view.mesh.takes_mail(view.mesh.own()))
+    }
+
     fn has_company(&self) -> bool {
         self.view().is_some_and(|view| !view.mesh.is_alone())
     }
@@ -378,6 +382,10 @@ impl Inboxes for Homes {
         let stays = item.custody == Custody::Own && !abroad::is_held(&item) && self.0.abroad.holds(device.id());
         if stays {
             return self.0.abroad.hold(device, item, why);
+        }
+        if item.custody == Custody::Lent && self.goes_away() {
+            // Its custodian stays, and holds it where the device will be sooner than this inbox.
+            return self.here().push(Command::Refuse { asker: Asker::Lane(device.clone()), item });
         }
         self.append_for(Asker::Lane(device.clone()), item, why, None);
     }

@@ -127,8 +127,7 @@ impl Mesh {
     /// Whether envelopes may go into the inboxes at `server`. Those of one that is about to go could not be read soon: they are
     /// held by others meanwhile.
     pub fn takes_mail(&self, server: &NodeId) -> bool {
-        let routes = self.routes.load();
-        server == &self.own || routes.about(server).is_some_and(|about| about.standing != Standing::Draining)
+        self.routes.load().about(server).is_some_and(|about| about.standing != Standing::Draining)
     }
 
     pub fn placement(&self) -> Arc<Placement> {
@@ -249,13 +248,14 @@ impl Mesh {
         // Streams are locked in one order by everybody.
         heads.sort_unstable_by(|one, other| one.0.cmp(&other.0));
         let (routes, links) = (self.routes.load(), self.links.load());
-        let mut failed = Vec::new();
+        let (mut failed, mut unanswered) = (Vec::new(), Vec::new());
         let streams: Vec<_> = heads.iter().map(|(server, _)| self.streams.of(server)).collect();
         let mut locked = Vec::with_capacity(streams.len());
         let mut by_hop: Vec<(&NodeId, Vec<Stop>)> = Vec::with_capacity(1);
         let now = super::steady();
         for ((server, head), stream) in heads.into_iter().zip(&streams) {
             let Some(next) = routes.next(&server) else {
+                unanswered.extend((weight == Weight::Answer).then(|| server.clone()));
                 failed.push((server, NoWay::Unreachable));
                 continue;
             };
@@ -278,6 +278,7 @@ impl Mesh {
             Self::queue(&links, next, &Hop::Carry(carry), Urgency::Data);
         }
         drop(locked);
+        unanswered.iter().for_each(|server| self.streams.owe(server));
         failed
     }
 

@@ -13,7 +13,7 @@ use super::{all, confirmed, payloads};
 fn session(net: &Net, members: &[&str]) -> SessionId {
     let placement = net.servers[0].view.mesh.placement();
     let rank = (id("s2"), Some(id("s1")));
-    let name = (0..).map(|n| format!("room{n}")).find(|name| {
+    let name = (0..10_000).map(|n| format!("room{n}")).find(|name| {
         let (home, deputy) = placement.ranked(name);
         (home.clone(), deputy) == rank
     });

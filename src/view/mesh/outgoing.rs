@@ -78,8 +78,12 @@ impl Streams {
 
     /// `server` has begun a generation; whether it has lost answers to what we had sent.
     pub(super) fn follow(&self, server: &NodeId, generation: u64) -> bool {
-        let stream = self.known(server);
-        stream.is_some_and(|stream| stream.lock().unwrap_or_else(PoisonError::into_inner).0.follow(generation))
+        self.of(server).lock().unwrap_or_else(PoisonError::into_inner).0.follow(generation)
+    }
+
+    /// An answer to `server` is lost, for no way leads there: it is to hear of that when one does.
+    pub(super) fn owe(&self, server: &NodeId) {
+        self.of(server).lock().unwrap_or_else(PoisonError::into_inner).0.reset();
     }
 
     pub(super) fn acked(&self, by: &NodeId, generation: u64, number: u64, now: Millis) {
