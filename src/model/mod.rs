@@ -15,6 +15,7 @@ pub mod ids;
 pub mod inbox;
 pub mod lane;
 pub mod members;
+pub mod numbering;
 pub mod outbox;
 pub mod pin;
 pub mod placement;

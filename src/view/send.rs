@@ -82,6 +82,8 @@ impl View {
             Feature::Reliable => metrics::RECEIVED_RELIABLE.inc(),
             Feature::Fast => metrics::RECEIVED_FAST.inc(),
         }
+        // From another server, which sends it once more when it does not hear of it.
+        let may_come_again = matches!(payer, Payer::Share(..));
         let gate = match &payer {
             Payer::Sender(sender, _) => sender.clone(),
             Payer::Share(..) => from.clone(),
@@ -132,8 +134,13 @@ impl View {
                     let session = published.current();
                     // Who has been removed since it was decided speaks to nobody.
                     let may = voice == Voice::App || session.sender(&from).is_ok();
-                    *order += u64::from(may);
-                    stamp.session = Some((self.sessions.epoch(), *order));
+                    let epoch = self.sessions.epoch();
+                    let number = match key {
+                        _ if !may => order.last(),
+                        Some(key) if may_come_again => order.of(key, epoch),
+                        _ => order.once(),
+                    };
+                    stamp.session = Some((epoch, number));
                     let item = item(&stamp);
                     self.gather(|| {
                         for member in session.recipients(&from).filter(|_| may) {
@@ -244,9 +251,9 @@ impl View {
         let Some(published) = self.sessions.get(id) else { return };
         let Some(what) = Membership::of(notice.kind) else { return };
         let reliable = !matches!(what, Membership::Online | Membership::Offline);
-        let mut last = published.order();
-        *last += u64::from(reliable);
-        let order = SessionOrder { session_epoch: self.sessions.epoch(), session_seq: *last };
+        let mut numbering = published.order();
+        let number = if reliable { numbering.once() } else { numbering.last() };
+        let order = SessionOrder { session_epoch: self.sessions.epoch(), session_seq: number };
         let timestamp = now();
         let frame = MemberNotice {
             what,

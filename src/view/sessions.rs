@@ -15,6 +15,7 @@ use super::View;
 use super::mesh::Acting;
 use crate::model::decide::{Known, Sessions};
 use crate::model::ids::{NodeId, SessionId};
+use crate::model::numbering::Numbering;
 use crate::model::placement::Placement;
 use crate::model::post::Subject;
 use crate::model::session::Session;
@@ -24,7 +25,7 @@ const SHARDS: usize = 64;
 /// One session: its value as of now, and the number of its last envelope.
 pub struct Published {
     current: ArcSwap<Session>,
-    last: Mutex<u64>,
+    order: Mutex<Numbering>,
 }
 
 impl Published {
@@ -33,8 +34,8 @@ impl Published {
     }
 
     /// The order, held until the guard is dropped.
-    pub fn order(&self) -> MutexGuard<'_, u64> {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn order(&self) -> MutexGuard<'_, Numbering> {
+        self.order.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -119,7 +120,8 @@ impl SessionTable {
             Some(published) => published.current.store(Arc::new(session)),
             None => {
                 let id = session.id().clone();
-                let published = Arc::new(Published { current: ArcSwap::from_pointee(session), last: Mutex::new(0) });
+                let published =
+                    Arc::new(Published { current: ArcSwap::from_pointee(session), order: Mutex::default() });
                 self.shard(&id).write().unwrap_or_else(PoisonError::into_inner).insert(id, published);
                 crate::metrics::SESSIONS.inc();
             }
