@@ -14,14 +14,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from lib.faults import GHOST_LIMIT, bounded, keep_evidence, no_ghosts, nobody_attached  # noqa: E402
+from lib.faults import GHOST_LIMIT, bounded, faked, keep_evidence, no_ghosts, nobody_attached  # noqa: E402
 from lib.mesh import Mesh  # noqa: E402
-from lib.server import until  # noqa: E402
+from lib.server import run, until  # noqa: E402
 from lib.traffic import Traffic  # noqa: E402
 
 
 class Chaos:
-    def __init__(self, mesh, traffic, seed):
+    def __init__(self, mesh, traffic, seed, shape):
+        self.shape, self.added = shape, 0
         self.mesh, self.traffic, self.chance = mesh, traffic, random.Random(seed)
         self.done = {}
 
@@ -114,8 +115,32 @@ class Chaos:
             if one.socket:
                 one.socket.transport.abort()
 
+    def replace(self):
+        """A server joins, and one is forgotten while it lives: it gives away what it has, and leaves. In a line both are its end."""
+        self.added += 1
+        others = list(self.mesh.servers)
+        new = self.mesh.add(f"x{self.added}")
+        for server in others if self.shape == "full" else others[-1:]:
+            self.mesh.link(new, server)
+        self.say(f"{new.name} joins")
+        new.start()
+        self.mesh.whole()
+        self.traffic.goes_on(50, within=40)
+        leaves = self.chance.choice(others) if self.shape == "full" else new
+        self.say(f"{leaves.name} is forgotten")
+        asked = self.chance.choice([server for server in self.mesh.servers if server is not leaves])
+        ended = run("mesh", asked.url, "forget", leaves.name, "--secret-file", asked.secret_file)
+        assert ended.returncode == 0, ended.stderr
+        until(lambda: asked.view().servers[leaves.name]["standing"] == "empty", limit=60)
+        for one in self.traffic.talkers:
+            one.at = None if one.at == leaves.name else one.at
+        leaves.terminate()
+        code = leaves.wait(60)
+        self.mesh.remove(leaves)
+        assert code == 0, f"{leaves.name} ended with {code}"
+
     FAULTS = {
-        kill: 6, kill_two: 2, restart: 3, pause: 3, cut: 3, break_all: 1, partition: 3, worsen: 3, hang_up: 1,
+        kill: 6, kill_two: 2, restart: 3, pause: 3, cut: 3, break_all: 1, partition: 3, worsen: 3, hang_up: 1, replace: 2,
     }  # fmt: skip
 
     def run(self, seconds):
@@ -139,22 +164,25 @@ def main():
     parser.add_argument("--shape", choices=["full", "line"], default="full")
     parser.add_argument("--devices", type=int, default=12)
     parser.add_argument("--rate", type=float, default=8, help="messages per second of each device")
+    parser.add_argument("--clock", default="+1h", help="how far the clock of s2 is off; empty: not at all")
     parser.add_argument("--keep", type=Path, help="where evidence goes when it fails")
     given = parser.parse_args()
     seed = given.seed if given.seed is not None else random.SystemRandom().randrange(1 << 32)
     directory = Path(tempfile.mkdtemp(prefix="sparkmesh-chaos-"))
     print(f"seed {seed}, {given.servers} servers ({given.shape}), {given.devices} devices, {given.minutes} minutes")
 
+    # The clock of one server is an hour off, all the time.
+    wrong = {"s2": {"env": faked(given.clock)}} if given.clock and given.servers > 1 else {}
     mesh = Mesh(
         directory, given.servers, "--allow-direct", "--drain-deadline", "15s", "--inbox-max-count", 1_000_000,
-        shape=given.shape, wires=True,
+        shape=given.shape, wires=True, options=wrong,
     )  # fmt: skip
     places = [None if i % 3 == 2 else f"s{i % given.servers + 1}" for i in range(given.devices)]
     trouble, verdict = None, None
     try:
         mesh.start()
         with Traffic(mesh, places, rate=given.rate, seed=seed, rooms=4) as traffic:
-            chaos = Chaos(mesh, traffic, seed)
+            chaos = Chaos(mesh, traffic, seed, given.shape)
             try:
                 traffic.chatter()
                 chaos.run(given.minutes * 60)

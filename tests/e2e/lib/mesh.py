@@ -127,6 +127,15 @@ class Mesh:
         self.servers.append(member)
         return member
 
+    def remove(self, member):
+        """It is of the mesh no more; its process is the caller's."""
+        self.servers.remove(member)
+        for pair in [pair for pair in self.wires if member.name in pair]:
+            wire = self.wires.pop(pair)
+            for other in self.servers:
+                other.peers = [peer for peer in other.peers if peer != wire.address]
+            wire.close()
+
     def link(self, a, b):
         """The former of the two dials the latter; in a full mesh whoever is there first is found by the other."""
         one, other = self[a], self[b]

@@ -1,19 +1,17 @@
 """Servers that stand still for a while, and servers whose clocks are wrong."""
 
 import time
-from pathlib import Path
 
 import pytest
 
 from lib.device import Device, unique
-from lib.faults import LONG, judge, no_ghosts
+from lib.faults import FAKETIME, LONG, faked, judge, no_ghosts
 from lib.server import until
 from lib.traffic import Traffic
 
 pytestmark = pytest.mark.timeout(240)
 
 PAUSE = 30 if LONG else 12
-FAKETIME = next(iter(sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))), None)
 
 
 @pytest.mark.parametrize("shape", ["full", "line"])
@@ -49,8 +47,7 @@ def test_a_server_stands_still_and_wakes(make_mesh, tmp_path, shape):
 @pytest.mark.parametrize("off", ["+1h", "-1h"])
 def test_a_clock_an_hour_off(make_mesh, tmp_path, off):
     """Offers are good at servers whose clock differs, and a time to live is the time that is left, not a date."""
-    env = {"LD_PRELOAD": FAKETIME, "FAKETIME": off, "FAKETIME_DONT_FAKE_MONOTONIC": "1", "DONT_FAKE_MONOTONIC": "1"}
-    mesh = make_mesh(3, "--allow-direct", options={"s2": {"env": env}})
+    mesh = make_mesh(3, "--allow-direct", options={"s2": {"env": faked(off)}})
     shown = {server.name: server.get("/healthz").headers["Date"] for server in mesh.servers}
     assert shown["s1"][:22] != shown["s2"][:22], f"the clock of s2 is not off: {shown}"
     life = {"ttl": 3 * 3600}
