@@ -46,6 +46,7 @@ fn deliver(recipients: u64, bytes: usize) -> Dispatch {
         number: 3_000_000 + n,
         shown: None,
         known: Seq(0),
+        way: 3_000_000,
     };
     let keep = Keep {
         sender: "alice-device-1".parse().expect("an id"),

@@ -1,5 +1,5 @@
-//! `pairs`: devices two by two, each with a window of messages to the other in flight; each message that arrives is
-//! answered by one, until all have sent their share.
+//! `pairs`: devices two by two, each with a window of messages to the other in flight, or only the first of the two; each
+//! message that arrives is answered by one, until all have sent their share.
 
 use std::rc::Rc;
 use std::task::Context;
@@ -11,6 +11,14 @@ use super::socket::Peer;
 use super::stamp::{self, Confirmed, Mark, Template};
 use super::tally::{Arrival, Counts, Stream};
 use super::{BenchError, Feature, Load, at_least};
+
+/// Which of two devices sends before it has heard from the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Begins {
+    Both,
+    /// With a window of one: one message of a pair is under way at a time.
+    One,
+}
 
 /// Messages from device to device
 #[derive(Debug, Clone, clap::Args)]
@@ -26,6 +34,9 @@ pub struct Args {
     /// Messages in flight per connection
     #[arg(long, default_value_t = 16, value_parser = at_least(1))]
     pub window: u32,
+    /// Which of the two devices of a pair begins
+    #[arg(long, value_enum, default_value_t = Begins::Both)]
+    pub begins: Begins,
     /// Class of the messages
     #[arg(long, value_enum, default_value_t = Feature::Reliable)]
     pub feature: Feature,
@@ -89,11 +100,12 @@ pub(super) async fn run(args: &Args, run: &Run) -> Result<Record, BenchError> {
             run.target.name("pair", partner as usize),
             args.feature.word()
         );
+        let is_answerer = args.begins == Begins::One && index % 2 == 1;
         let device = Device {
             to_partner: Template::new(&fields, args.load.size()?, Confirmed::No),
             from_partner: Stream::new(quota(partner)),
             source: index,
-            window: args.window,
+            window: if is_answerer { 0 } else { args.window },
             sent: 0,
             quota: quota(index),
             hint: 0,

@@ -306,7 +306,7 @@ impl std::fmt::Display for Table {
 mod tests {
     use super::*;
 
-    const TOLD: &str = r#"{"node_id":"s1","keeps_records":true,"members":["s1","s2","s4"],"forgotten":["s3"],"pins":["eu-=s1"],"other_pins":["s2"],"servers":[
+    const TOLD: &str = r#"{"node_id":"s1","members":["s1","s2","s4"],"forgotten":["s3"],"pins":["eu-=s1"],"other_pins":["s2"],"servers":[
         {"node_id":"s1","member":true,"reachable":true,"standing":"serving","incarnation":1,"addr":"10.0.0.1","port":80,
          "region":null,"connections":3,"max_connections":100,"attachments":3,"homes":0.5,"cost_us":0,"via":null,
          "links":[{"peer":"s2","cost_us":900,"state":"up","queue_bytes":12,"unacknowledged_bytes":7}]},

@@ -383,7 +383,7 @@ impl Inboxes for Homes {
         if stays {
             return self.0.abroad.hold(device, item, why);
         }
-        if item.custody == Custody::Lent && self.goes_away() {
+        if item.custody != Custody::Own && self.goes_away() {
             // Its custodian stays, and holds it where the device will be sooner than this inbox.
             return self.here().push(Command::Refuse { asker: Asker::Lane(device.clone()), item });
         }

@@ -11,7 +11,6 @@ use super::params::Params;
 use super::{Answer, Shared};
 use crate::model::codes::{Code, Refusal};
 use crate::model::ids::{Incarnation, NodeId};
-use crate::model::members::Blank;
 use crate::model::placement::{Pin, Placement};
 use crate::model::topology::{Scheme, Standing};
 use crate::node::{Forget, LinkSeen, ServerSeen, Survey, Surveyed};
@@ -23,8 +22,6 @@ const SAMPLE: usize = 1000;
 struct Mesh<'a> {
     /// Who tells this.
     node_id: &'a NodeId,
-    /// Whether that one keeps records, inboxes or held mail: a forgotten server may be stopped when it does not.
-    keeps_records: bool,
     servers: Vec<Server<'a>>,
     members: &'a [NodeId],
     forgotten: &'a [NodeId],
@@ -133,7 +130,6 @@ pub(super) async fn show(state: Shared, request: HttpRequest) -> Answer {
     let servers = known.servers.iter().map(|seen| server(seen, &known, &homes)).collect();
     Ok(HttpResponse::Ok().json(Mesh {
         node_id: &state.site.server,
-        keeps_records: known.blank == Blank::No,
         servers,
         members: &known.members,
         forgotten: &known.forgotten,

@@ -103,6 +103,9 @@ pub struct Recipient {
     pub shown: Option<NodeId>,
     /// The highest place in the recipient's inbox that the custodian has heard of: what is stored up to there goes first.
     pub known: Seq,
+    /// Of the custodian's way here: the number of the first share that it lent by it. When one share is refused, all that
+    /// were lent by that way are taken back and lent anew, in order.
+    pub way: u64,
 }
 
 /// What became of one recipient's share.

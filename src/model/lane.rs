@@ -26,6 +26,7 @@ mod abroad;
 mod acknowledge;
 mod catch_up;
 mod effect;
+mod loans;
 #[cfg(test)]
 mod tests;
 mod way;
@@ -33,6 +34,7 @@ mod way;
 use self::abroad::Elsewhere;
 use self::catch_up::Mode;
 use self::effect::Effects;
+use self::loans::Loans;
 use self::way::{Edge, Pace};
 
 pub use self::abroad::Place;
@@ -92,6 +94,7 @@ pub struct Lane<T> {
     /// Grows when a page that is being read is no longer wanted.
     generation: u64,
     elsewhere: Elsewhere<T>,
+    loans: Loans,
     /// Bound in bytes of what is open abroad, before [`abroad`]'s factor.
     limit: usize,
     ping: EncodePing,
@@ -110,6 +113,7 @@ impl<T> Lane<T> {
             highest: Seq(0),
             generation: 0,
             elsewhere: Elsewhere::default(),
+            loans: Loans::default(),
             limit,
             ping,
         }
@@ -138,7 +142,11 @@ impl<T> Lane<T> {
 
     /// Nothing would be lost by forgetting this lane.
     pub fn is_forgettable(&self) -> bool {
-        self.edges.is_empty() && self.appending == 0 && self.seen.is_empty() && self.elsewhere.is_idle()
+        self.edges.is_empty()
+            && self.appending == 0
+            && self.seen.is_empty()
+            && self.elsewhere.is_idle()
+            && self.loans.is_empty()
     }
 
     /// Bytes in all outboxes, and open at other servers.
@@ -204,12 +212,8 @@ impl<T> Lane<T> {
     }
 
     /// The item, unless it is settled or waits for another one of its like.
-    fn admit(&mut self, mut item: Item<T>, now: Millis, out: &mut Effects<T>) -> Option<Item<T>> {
-        let stands_in = item.custody == Custody::Lent && self.is_abroad();
-        if item.custody == Custody::Lent && (!self.is_attached() || stands_in && !self.stands_in(item.cost())) {
-            Self::send_home(item, out);
-            return None;
-        }
+    fn admit(&mut self, item: Item<T>, now: Millis, out: &mut Effects<T>) -> Option<Item<T>> {
+        let mut item = self.borrow(item, now, out)?;
         if item.expires.is_some_and(|at| at <= now) {
             // Nothing is learnt about its like, which may have come in time.
             item.key = None;
@@ -234,8 +238,8 @@ impl<T> Lane<T> {
                     } else {
                         first.repeats.extend(item.ticket);
                     }
-                } else if stands_in {
-                    Self::send_home(item, out);
+                } else if item.custody != Custody::Own && self.is_abroad() {
+                    self.send_home(item, now, out);
                 } else {
                     // On its way into the inbox, which knows it: follow it there, to be answered after it.
                     self.append(item, Why::Behind, now, out);

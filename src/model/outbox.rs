@@ -24,7 +24,7 @@ mod item;
 use self::asking::Asking;
 pub use self::asking::Prompt;
 pub use self::ghost::Ghost;
-pub use self::item::{Class, Custody, Item, Keep};
+pub use self::item::{Class, Custody, Item, Keep, Loan};
 
 #[derive(Debug)]
 enum Waiting<T> {

@@ -4,7 +4,6 @@ use actix::prelude::*;
 
 use super::Node;
 use crate::model::ids::{Incarnation, NodeId};
-use crate::model::members::Blank;
 use crate::model::topology::{About, Record, Step};
 
 /// Asks what this server knows of the mesh.
@@ -26,8 +25,6 @@ pub struct Surveyed {
     pub other_pins: Vec<NodeId>,
     /// With both ends; `None` where no way leads, or none was asked for.
     pub path: Option<Vec<Step>>,
-    /// Whether this server keeps nothing that anybody would miss: where it is forgotten, it may be stopped then.
-    pub blank: Blank,
 }
 
 /// One server that is known, or that is a member.
@@ -69,10 +66,9 @@ pub struct LinkSeen {
 }
 
 impl Handler<Survey> for Node {
-    type Result = ResponseFuture<Surveyed>;
+    type Result = MessageResult<Survey>;
 
     fn handle(&mut self, survey: Survey, _: &mut Self::Context) -> Self::Result {
-        let blank = self.blank();
         let path = survey.path.as_ref().and_then(|(from, to)| self.topology.path(from, to, &survey.without));
         let known = self.topology.records().map(|record| self.seen(record));
         let departed = self.members.current().filter(|member| self.topology.get(member).is_none());
@@ -84,15 +80,13 @@ impl Handler<Survey> for Node {
             attachments: 0,
             attachment_number: 0,
         });
-        let surveyed = Surveyed {
+        MessageResult(Surveyed {
             servers: known.chain(departed).collect(),
             members: self.members.current().cloned().collect(),
             forgotten: self.members.forgotten().cloned().collect(),
             other_pins: self.other_pins.iter().cloned().collect(),
             path,
-            blank: Blank::No,
-        };
-        Box::pin(async move { Surveyed { blank: blank.await, ..surveyed } })
+        })
     }
 }
 

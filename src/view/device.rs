@@ -14,7 +14,7 @@ use crate::metrics;
 use crate::model::codes::Close;
 use crate::model::custody::Outcome;
 use crate::model::envelope::Encoded;
-use crate::model::frames::Dispatch;
+use crate::model::frames::{self, Dispatch};
 use crate::model::ids::{ConnectionId, Millis, NodeId};
 use crate::model::lane::{Delivery, Effect, End, Kept, Lane, Options, Place};
 use crate::model::outbox::{Class, Keep};
@@ -160,10 +160,10 @@ impl View {
                     later.wakers.push(waker);
                 }
             }
-            Effect::Forward { server, number, known, shown, envelope } => {
+            Effect::Forward { server, number, way, known, shown, envelope } => {
                 let handle = *inner.handle.get_or_insert_with(|| self.handles.give(device));
-                let number = forward::number(handle, number);
-                let recipient = crate::model::frames::Recipient { device: device.id.clone(), number, shown, known };
+                let (number, way) = (forward::number(handle, number), forward::number(handle, way));
+                let recipient = frames::Recipient { device: device.id.clone(), number, shown, known, way };
                 self.forward(Forward { server, recipient, envelope });
             }
             Effect::Append(item, why) => self.inboxes.append(device, item, why),

@@ -54,8 +54,9 @@ pub(super) struct Forward {
 }
 
 thread_local! {
-    /// While one envelope goes to many: what is to go to other servers, to be sent as one for each.
-    static GATHERED: RefCell<Option<Vec<Forward>>> = const { RefCell::new(None) };
+    /// While one envelope goes to many: what is to go to other servers, to be sent as one for each; with the generation of
+    /// the stream when the lane has sent it.
+    static GATHERED: RefCell<Option<Vec<(Forward, u64)>>> = const { RefCell::new(None) };
 }
 
 /// A number for the wire; 0 stays 0: nobody waits.
@@ -68,7 +69,8 @@ impl View {
     pub(super) fn forward(&self, forward: Forward) {
         let forward = GATHERED.with_borrow_mut(|gathered| match gathered {
             Some(gathered) => {
-                gathered.push(forward);
+                let generation = self.mesh.generation(&forward.server);
+                gathered.push((forward, generation));
                 None
             }
             None => Some(forward),
@@ -85,17 +87,22 @@ impl View {
         GATHERED.set(Some(Vec::new()));
         act();
         let Some(gathered) = GATHERED.take() else { return };
-        let mut by_server: HashMap<NodeId, (Vec<Recipient>, Carried)> = HashMap::new();
-        for Forward { server, recipient, envelope } in gathered {
-            by_server.entry(server).or_insert_with(|| (Vec::new(), envelope)).0.push(recipient);
+        let mut by_server: HashMap<NodeId, (u64, Vec<Recipient>, Carried)> = HashMap::new();
+        for (Forward { server, recipient, envelope }, generation) in gathered {
+            let share = by_server.entry(server).or_insert_with(|| (generation, Vec::new(), envelope));
+            if share.0 == generation {
+                share.1.push(recipient);
+            } else {
+                self.unsent(recipient.number);
+            }
         }
         let mut numbers = HashMap::new();
         let mut heads = Vec::with_capacity(by_server.len());
         let mut shared = None;
-        for (server, (recipients, envelope)) in by_server {
+        for (server, (generation, recipients, envelope)) in by_server {
             numbers.insert(server.clone(), recipients.iter().map(|recipient| recipient.number).collect::<Vec<_>>());
             let (head, body) = link::head_of(&Dispatch::Deliver { recipients, envelope });
-            heads.push((server, head));
+            heads.push((server, head, Some(generation)));
             shared = Some(body);
         }
         let Some(body) = shared else { return };

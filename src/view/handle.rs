@@ -1,14 +1,16 @@
 //! What other servers say to this one, and what is done with it.
 
+use std::hash::BuildHasher;
+
 use bytes::Bytes;
 use bytestring::ByteString;
 
 use super::{Acting, Message, Parcel, Receiver, Ticket, View, Whom, now};
 use crate::model::codes::Refusal;
 use crate::model::decide::{Decision, Sender, decide};
-use crate::model::frames::{Carried, Denial, Dispatch, Fate, Hop, Recipient};
+use crate::model::frames::{Carried, Denial, Dispatch, Hop, Recipient};
 use crate::model::ids::{EnvelopeId, NodeId, SessionId};
-use crate::model::outbox::{Custody, Item, Prompt};
+use crate::model::outbox::{Custody, Item, Loan, Prompt};
 use crate::model::post::Subject;
 use crate::view::send::Payer;
 use crate::wire::native::{self, Origin};
@@ -90,16 +92,18 @@ impl View {
 
     /// For devices that `custodian` believes to be here.
     fn lent(&self, custodian: &NodeId, recipients: Vec<Recipient>, envelope: &Carried) {
-        for Recipient { device: id, number, shown, known } in recipients {
+        let life = self.mesh.routes().incarnation(custodian);
+        for Recipient { device: id, number, shown, known, way } in recipients {
             let ticket = (number > 0)
                 .then(|| Ticket::lent(custodian.clone(), number, envelope.keep.id.clone(), envelope.keep.prompt));
-            let Some(device) = self.devices.get(id.as_str()) else {
-                if number > 0 {
-                    self.mesh.fate(custodian, number, Fate::Elsewhere, super::mesh::Haste::Now);
-                }
-                continue;
+            let device = match self.devices.get(id.as_str()) {
+                Some(device) => device,
+                // Its lane refuses what is lent, and remembers that it did.
+                None if number > 0 => self.devices.get_or_add(&id),
+                None => continue,
             };
-            let item = Parcel { ticket, shown, custody: Custody::Lent, ..parcel(envelope.clone()) };
+            let custody = Custody::Lent(Loan(self.loans.hash_one((custodian, life, way))));
+            let item = Parcel { ticket, shown, custody, ..parcel(envelope.clone()) };
             self.on(&device, |lane, now, out| {
                 lane.place(self.place_for(&id, lane, now).as_ref(), self.mesh.own(), now, out);
                 lane.hinted(known, out);

@@ -43,6 +43,8 @@ pub enum NoWay {
     Unreachable,
     #[error("too much is on its way there already")]
     Full,
+    #[error("the way there has begun anew")]
+    Anew,
 }
 
 /// Who serves the small records of an id: its home, or its deputy while that is away.
@@ -232,16 +234,22 @@ impl Mesh {
     /// When no way leads there, or too much is on its way; nothing is kept then.
     pub fn send(&self, server: &NodeId, dispatch: &Dispatch) -> Result<(), NoWay> {
         let (head, body) = link::head_of(dispatch);
-        self.send_to_all(vec![(server.clone(), head)], &body, weight(dispatch))
+        self.send_to_all(vec![(server.clone(), head, None)], &body, weight(dispatch))
             .pop()
             .map_or(Ok(()), |(_, why)| Err(why))
     }
 
-    /// One body to several servers, each with a head of its own: every link carries the body once. Returns those that it
-    /// cannot be sent to.
+    /// Of the stream to `server`: another one means that what was sent in this one may be lost.
+    pub(super) fn generation(&self, server: &NodeId) -> u64 {
+        self.streams.of(server).lock().unwrap_or_else(PoisonError::into_inner).generation()
+    }
+
+    /// One body to several servers, each with a head of its own: every link carries the body once. A head with a generation goes
+    /// only while the stream is in it: what was sent in an earlier one is taken back, and must not be overtaken. Returns those
+    /// that it cannot be sent to.
     pub(super) fn send_to_all(
         &self,
-        mut heads: Vec<(NodeId, Bytes)>,
+        mut heads: Vec<(NodeId, Bytes, Option<u64>)>,
         body: &Bytes,
         weight: Weight,
     ) -> Vec<(NodeId, NoWay)> {
@@ -249,17 +257,21 @@ impl Mesh {
         heads.sort_unstable_by(|one, other| one.0.cmp(&other.0));
         let (routes, links) = (self.routes.load(), self.links.load());
         let (mut failed, mut unanswered) = (Vec::new(), Vec::new());
-        let streams: Vec<_> = heads.iter().map(|(server, _)| self.streams.of(server)).collect();
+        let streams: Vec<_> = heads.iter().map(|(server, ..)| self.streams.of(server)).collect();
         let mut locked = Vec::with_capacity(streams.len());
         let mut by_hop: Vec<(&NodeId, Vec<Stop>)> = Vec::with_capacity(1);
         let now = super::steady();
-        for ((server, head), stream) in heads.into_iter().zip(&streams) {
+        for ((server, head, wanted), stream) in heads.into_iter().zip(&streams) {
             let Some(next) = routes.next(&server) else {
                 unanswered.extend((weight == Weight::Answer).then(|| server.clone()));
                 failed.push((server, NoWay::Unreachable));
                 continue;
             };
             let mut stream = stream.lock().unwrap_or_else(PoisonError::into_inner);
+            if wanted.is_some_and(|wanted| wanted != stream.generation()) {
+                failed.push((server, NoWay::Anew));
+                continue;
+            }
             let Some((generation, number)) = stream.push(head.clone(), body.clone(), weight, now) else {
                 failed.push((server, NoWay::Full));
                 continue;

@@ -23,6 +23,7 @@ mod returning;
 mod send;
 mod sessions;
 
+use std::hash::RandomState;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -95,6 +96,8 @@ pub struct View {
     handles: forward::Handles,
     post: posted::Posts,
     gates: gate::Gates,
+    /// Of custodians' ways to this server.
+    loans: RandomState,
     /// What could not be sent to other servers: to be given back to its lanes.
     unsent: Mutex<Vec<u64>>,
     inboxes: Box<dyn Inboxes>,
@@ -116,6 +119,7 @@ impl View {
             handles: forward::Handles::default(),
             post: posted::Posts::default(),
             gates: gate::Gates::default(),
+            loans: RandomState::new(),
             unsent: Mutex::default(),
             devices: Devices::new(outbox_limit),
             sessions: SessionTable::new(epoch),

@@ -24,7 +24,7 @@ use self::field::{Field, Reader, put_number};
 pub use self::dispatch::{dispatch_of, head_of};
 
 /// Of frames and of what is in them; both ends of a link have the same.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 /// Most bytes that a frame announces. Whoever makes a [`Carry`] keeps below it: 100 000 recipients with the longest ids
 /// and a body of 32 MiB do.
 pub const MAX_FRAME: usize = 64 * 1024 * 1024;

@@ -37,7 +37,7 @@ def hops(runs, messages):
     seen = {length: [] for length in lengths}
     for _ in range(runs):
         for length in lengths:
-            what = ("pairs", "--connections", 2, "--window", 1, "--messages", messages, "--size", 100)
+            what = ("pairs", "--connections", 2, "--window", 1, "--begins", "one", "--messages", messages, "--size", 100)
             seen[length].append(bench("--mesh", length, *what, one_core=True)["latency_us"])
     halves = {length: [one["p50"] for one in seen[length]] for length in lengths}
     for length in lengths:

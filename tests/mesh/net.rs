@@ -30,8 +30,12 @@ where
 #[derive(Default)]
 pub(crate) struct Disk {
     pub(crate) appended: Mutex<Vec<(String, String)>>,
+    /// Done once, while something for this device is at hand.
+    pub(crate) meanwhile: Mutex<Option<(NodeId, Meanwhile)>>,
     asked: Mutex<VecDeque<Ask>>,
 }
+
+type Meanwhile = Box<dyn FnOnce() + Send>;
 
 enum Ask {
     Append(usize, Arc<Device>, Parcel),
@@ -47,7 +51,11 @@ impl Inboxes for Home {
     fn append(&self, device: &Arc<Device>, item: Parcel, _: Why) {
         self.disk.asked.lock().unwrap().push_back(Ask::Append(self.server, device.clone(), item));
     }
-    fn goes_behind(&self, _: &NodeId, _: &Parcel) -> bool {
+    fn goes_behind(&self, device: &NodeId, _: &Parcel) -> bool {
+        let due = self.disk.meanwhile.lock().unwrap().take_if(|(of, _)| of == device);
+        if let Some((_, act)) = due {
+            act();
+        }
         false
     }
     fn present(&self, _: &NodeId) {}
@@ -132,6 +140,11 @@ impl Net {
         self.queues.remove(&(b, a));
     }
 
+    pub(crate) fn links_of(&self, at: usize) -> HashMap<NodeId, Arc<LinkQueue>> {
+        let links = self.queues.iter().filter(|((from, _), _)| *from == at);
+        links.map(|((_, to), (queue, _))| (self.servers[*to].id.clone(), queue.clone())).collect()
+    }
+
     /// Every server learns of the graph as it is now.
     pub(crate) fn publish(&mut self) {
         let all: Vec<usize> = (0..self.servers.len()).collect();
@@ -154,10 +167,8 @@ impl Net {
                 // Our own comes back to us, too.
                 let _ = topology.accept(record.clone(), Millis(0));
             }
-            let links = self.queues.iter().filter(|((from, _), _)| *from == at);
-            let links = links.map(|((_, to), (queue, _))| (self.servers[*to].id.clone(), queue.clone())).collect();
             let view = self.servers[at].view.clone();
-            let lost = view.mesh.publish(topology.routes(), links);
+            let lost = view.mesh.publish(topology.routes(), self.links_of(at));
             view.devices.for_each(|device| view.look_again(device.id()));
             view.post_again(&lost);
         }
@@ -268,9 +279,7 @@ impl Net {
         view.mesh.hide(&lost);
         view.devices.for_each(|device| view.look_again(device.id()));
         view.post_again(&lost);
-        let links = self.queues.iter().filter(|((from, _), _)| *from == at);
-        let links = links.map(|((_, to), (queue, _))| (self.servers[*to].id.clone(), queue.clone())).collect();
-        view.mesh.publish(routes.as_ref().clone(), links);
+        view.mesh.publish(routes.as_ref().clone(), self.links_of(at));
         view.devices.for_each(|device| view.look_again(device.id()));
         true
     }

@@ -46,18 +46,23 @@ fn say(net: &Net, session: &SessionId, number: usize) {
     net.servers[0].view.send_elsewhere(session.clone(), &sender, &envelope, text.as_bytes(), None);
 }
 
-#[test]
-fn what_a_deputy_is_sent_goes_behind_what_waits_there_for_the_home() {
+/// All linked; the home is gone, and the deputy, which is the last to hear of it, sends there what it gets: four so far.
+fn gone() -> (Net, SessionId) {
     let mut net = Net::new(3, &[(0, 1), (0, 2), (1, 2)]);
     net.attach("a", 0);
     net.attach("b", 0);
     let session = session(&net, &["a", "b"]);
     net.cut(0, 2);
     net.cut(1, 2);
-    // The deputy is the last to hear that the home is gone, and sends there what it gets.
     net.publish_at(&[0]);
     (0..4).for_each(|number| say(&net, &session, number));
     net.run();
+    (net, session)
+}
+
+#[test]
+fn what_a_deputy_is_sent_goes_behind_what_waits_there_for_the_home() {
+    let (mut net, session) = gone();
     let deputy = net.servers[1].view.clone();
     deputy.mesh.hide(&[id("s2")]);
     (4..8).for_each(|number| say(&net, &session, number));
@@ -70,15 +75,7 @@ fn what_a_deputy_is_sent_goes_behind_what_waits_there_for_the_home() {
 
 #[test]
 fn what_is_posted_again_to_a_deputy_where_it_still_waits_is_numbered_once() {
-    let mut net = Net::new(3, &[(0, 1), (0, 2), (1, 2)]);
-    net.attach("a", 0);
-    net.attach("b", 0);
-    let session = session(&net, &["a", "b"]);
-    net.cut(0, 2);
-    net.cut(1, 2);
-    net.publish_at(&[0]);
-    (0..4).for_each(|number| say(&net, &session, number));
-    net.run();
+    let (mut net, session) = gone();
     // They lose each other for a moment.
     let deputy = net.servers[1].view.clone();
     deputy.post_again(&[id("s0")]);
@@ -92,4 +89,34 @@ fn what_is_posted_again_to_a_deputy_where_it_still_waits_is_numbered_once() {
     assert_eq!(payloads(&received["b"], 1), (0..5).collect::<Vec<_>>());
     let last: serde_json::Value = serde_json::from_str(received["b"].last().unwrap()).unwrap();
     assert_eq!(last["session_seq"], 5);
+}
+
+#[test]
+fn what_is_at_hand_while_a_server_is_lost_and_found_does_not_overtake_what_was_sent_there() {
+    let mut net = Net::new(3, &[(0, 1), (0, 2), (1, 2)]);
+    net.attach("a", 0);
+    net.attach("b", 1);
+    net.attach("c", 2);
+    let session = session(&net, &["a", "b", "c"]);
+    // What the home sends to b is lost.
+    net.cut(1, 2);
+    say(&net, &session, 0);
+    net.run();
+    net.link(1, 2);
+    let (home, links) = (net.servers[2].view.clone(), net.links_of(2));
+    let lost_and_found = Box::new(move || {
+        let routes = home.mesh.routes();
+        home.mesh.publish(routes.without(&[id("s1")]), links.clone());
+        home.look_again(&id("b"));
+        home.mesh.publish(routes.as_ref().clone(), links);
+    });
+    // Its copy for b waits to be sent, together with others.
+    *net.disk.meanwhile.lock().unwrap() = Some((id("c"), lost_and_found));
+    say(&net, &session, 1);
+    let received = net.settle();
+    assert!(net.disk.meanwhile.lock().unwrap().is_none());
+    assert_eq!(payloads(&received["b"], 1), [0; 0], "both are stored, in order");
+    let stored: Vec<String> = net.disk.appended.lock().unwrap().iter().map(|(_, text)| text.clone()).collect();
+    assert_eq!(payloads(&stored, 1), [0, 1]);
+    assert_eq!(confirmed(&received["a"]), all("stored", 0..2));
 }

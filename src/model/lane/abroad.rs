@@ -5,7 +5,6 @@
 //! - open items are in the order in which they were sent; when the way ends they all are taken back and go on together, in
 //!   that order, before anything newer;
 //! - while an append is unanswered, nothing reliable goes abroad: it would overtake;
-//! - what another custodian has lent us is never sent on: an edge here takes it, or it is told that the device is elsewhere;
 //! - what was stored while the way abroad served, the edges here have not been sent: it comes first when they serve again.
 
 #[cfg(test)]
@@ -42,6 +41,8 @@ pub struct Place {
 #[derive(Debug)]
 pub(super) struct Abroad<T> {
     pub(super) place: Place,
+    /// The number of the first that was sent there, since all was last taken back.
+    begun: Option<u32>,
     open: VecDeque<(u32, Item<T>)>,
     bytes: usize,
 }
@@ -109,7 +110,7 @@ impl<T> Elsewhere<T> {
 
 impl<T> Abroad<T> {
     fn new(place: Place) -> Self {
-        Self { place, open: VecDeque::new(), bytes: 0 }
+        Self { place, begun: None, open: VecDeque::new(), bytes: 0 }
     }
 
     /// Numbers wrap; those that are open lie close together.
@@ -241,7 +242,7 @@ impl<T> Lane<T> {
 
     fn take_back_abroad(&mut self) -> Vec<Item<T>> {
         let Some(way) = &mut self.elsewhere.way else { return Vec::new() };
-        way.bytes = 0;
+        (way.bytes, way.begun) = (0, None);
         way.open.drain(..).map(|(_, item)| item).collect()
     }
 
@@ -252,8 +253,8 @@ impl<T> Lane<T> {
         let Some(way) = self.elsewhere.way.as_mut().filter(|_| !expired) else {
             return self.settle(item, Outcome::Dropped, out);
         };
-        if item.custody == Custody::Lent {
-            return Self::send_home(item, out);
+        if item.custody != Custody::Own {
+            return self.send_home(item, now, out);
         }
         if item.class == Class::Reliable {
             if self.appending > 0 {
@@ -274,9 +275,11 @@ impl<T> Lane<T> {
             self.elsewhere.counter = self.elsewhere.counter.checked_add(1).unwrap_or(1);
         }
         let number = if tracked { self.elsewhere.counter } else { 0 };
+        let begun = if tracked { *way.begun.get_or_insert(number) } else { 0 };
         out.push(Effect::Forward {
             server: way.place.server.clone(),
             number,
+            way: begun,
             known,
             shown: item.shown.clone(),
             envelope: item.carried(now),
@@ -315,9 +318,11 @@ impl<T> Lane<T> {
         let Some(way) = &mut self.elsewhere.way else { return };
         match fate {
             Fate::Settled(Outcome::Failed) => {
-                // It can store nothing; perhaps this server can.
-                let Some(item) = way.remove(number) else { return };
-                self.append_all(vec![item], Why::Behind, now, out);
+                // It can store nothing; perhaps this server can. What is open beside it would overtake it, or is older.
+                if way.at(number).is_some() {
+                    let open = self.take_back_abroad();
+                    self.append_all(open, Why::Behind, now, out);
+                }
             }
             Fate::Settled(outcome) => {
                 let Some(item) = way.remove(number) else { return };
@@ -343,13 +348,6 @@ impl<T> Lane<T> {
         let way = self.elsewhere.way.as_ref()?;
         let (_, item) = way.open.get(way.at(number)?)?;
         item.ticket.as_ref().map(|ticket| (ticket, item.shown.as_ref()))
-    }
-
-    /// What was lent goes back to its custodian, who finds another way.
-    pub(super) fn send_home(item: Item<T>, out: &mut Effects<T>) {
-        for ticket in item.ticket.into_iter().chain(item.repeats) {
-            out.push(Effect::Elsewhere(ticket));
-        }
     }
 
     /// A custodian has stored something up to `known` before what it sends now: that is read first.

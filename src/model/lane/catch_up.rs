@@ -104,7 +104,7 @@ impl<T> Lane<T> {
                 out.push(Effect::Wake(edge.connection));
                 self.gives_back = self.appending > 0;
             }
-            None => self.settle(item, Outcome::Failed, out),
+            None => self.fail(item, now, out),
         }
         self.go_live();
         self.pump(out);

@@ -51,6 +51,8 @@ pub enum Effect<T> {
     Forward {
         server: NodeId,
         number: u32,
+        /// The number of the first that was sent by this way.
+        way: u32,
         known: Seq,
         shown: Option<NodeId>,
         envelope: Carried,

@@ -34,6 +34,7 @@ impl<T> Lane<T> {
     /// for when an edge stalls.
     pub fn tick(&mut self, next: impl Fn(&Self) -> Option<Place>, now: Millis, out: &mut Effects<T>) {
         self.seen.expire(now);
+        self.loans.expire(now);
         for at in (0..self.edges.len()).rev() {
             let edge = &mut self.edges[at];
             match edge.heartbeat.beat(now) {

@@ -78,8 +78,13 @@ pub enum Custody {
     /// This one.
     Own,
     /// Another one, which has lent it to this one and finds another way where this one cannot.
-    Lent,
+    Lent(Loan),
 }
+
+/// One custodian's way to one lane here, from when it begins to lend until it takes back all that is open. What comes by
+/// one way is in its custodian's order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Loan(pub u64);
 
 /// What is done for an item after it is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

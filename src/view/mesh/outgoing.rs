@@ -27,6 +27,10 @@ struct Letter {
 pub(super) struct Stream(Outgoing<Letter>);
 
 impl Stream {
+    pub(super) fn generation(&self) -> u64 {
+        self.0.generation()
+    }
+
     /// Its generation and number; `None` where there is no room.
     pub(super) fn push(&mut self, head: Bytes, body: Bytes, weight: Weight, now: Millis) -> Option<(u64, u64)> {
         let cost = head.len() + body.len() + OVERHEAD;

@@ -259,7 +259,7 @@ fn get_carried(from: &mut Reader<'_>, body: Bytes) -> Result<Carried, LinkError>
     })
 }
 
-fields!(Recipient { device, number, shown, known });
+fields!(Recipient { device, number, shown, known, way });
 fields!(Keep { sender, id, collapse, kind, timestamp, session, prompt });
 fields!(Counts { delivered, stored, dropped, failed });
 fields!(Sender { node, client, role });

@@ -6,8 +6,9 @@ The rules (section 9 of the specification) are checked over the whole history at
 - *duplicated*: received more than once with the same sender and id, which the promise allows; it is counted;
 - *altered*: received and never sent, or with another content under the same id;
 - *reordered*: of two envelopes of one edge to one device the later one was first received first. What a client has sent again by
-  itself has two places in its order, and either is right. Mail that was held for an unreachable home may come *late*: it has a `seq`, and is
-  counted apart, for a test to demand that there is none where no home was unreachable;
+  itself has two places in its order, and either is right. Mail that was stored or held for an unreachable home may come *late*: it has a
+  `seq`, or it is of a session, of which several servers may hold some, and was `stored` before it came. It is counted apart, for a test to
+  demand that there is none where no home was unreachable;
 - *untold*: an edge lived on for `bound` seconds after something was sent on it, and nothing was said about it;
 - *refused*: a sender was told anything but that it is confirmed, or that it must try again: all recipients exist;
 - *split*: two envelopes have the same place in a session's order, or one has two within an epoch. While a mesh is cut in two, or when
@@ -222,7 +223,8 @@ def _order(history, verdict):
             lane = (edge, envelope.session)
             before = highest.get(lane)
             if before is not None and number < before[0]:
-                if one.seq is not None:
+                was_held = envelope.session and any(at < one.at and status == "stored" for at, status in envelope.told)
+                if one.seq is not None or was_held:
                     verdict.late += 1
                 else:
                     verdict.reordered.append(

@@ -90,8 +90,9 @@ class Wire:
 
     async def _break(self):
         for end in list(self._ends):
-            # A reset, not a farewell.
-            end.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            # A reset, not a farewell; one whose other side has just gone has no socket any more.
+            with contextlib.suppress(OSError):
+                end.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             end.transport.abort()
         for task in list(self._tasks):
             task.cancel()

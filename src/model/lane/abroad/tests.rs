@@ -1,6 +1,6 @@
 //! Each rule of the way abroad by itself.
 
-use super::super::super::outbox::Acks;
+use super::super::super::outbox::{Acks, Loan};
 use super::super::tests::{Bench, LIMIT, NEW, OLD, auto, item};
 use super::super::{End, Kept, Options, STALL_MS};
 use super::*;
@@ -37,8 +37,9 @@ impl Bench {
         std::mem::take(&mut self.forwarded).into_iter().map(|(server, number, _)| (server, number)).collect()
     }
 
+    /// Each by a way of its own.
     fn lend(&mut self, number: u32) {
-        self.offer_item(Item { custody: Custody::Lent, ..item(number) });
+        self.offer_item(Item { custody: Custody::Lent(Loan(number.into())), ..item(number) });
     }
 }
 
@@ -234,12 +235,13 @@ fn too_much_abroad_goes_to_the_inbox_all_of_it() {
 }
 
 #[test]
-fn what_cannot_be_stored_there_is_stored_from_here() {
+fn what_cannot_be_stored_there_is_stored_from_here_with_all_that_is_open() {
     let mut bench = Bench::new();
     bench.place(Some(at("t", 1)));
-    bench.offer(11);
-    bench.fate(1, Fate::Settled(Outcome::Failed));
-    assert_eq!((bench.waiting(), bench.settled.len()), (vec![11], 0));
+    (11..14).for_each(|number| bench.offer(number));
+    bench.fate(2, Fate::Settled(Outcome::Failed));
+    bench.fate(3, Fate::Settled(Outcome::Failed));
+    assert_eq!((bench.waiting(), bench.settled.len()), (vec![11, 12, 13], 0));
 }
 
 #[test]

@@ -24,8 +24,13 @@ pub(super) use proptest::prelude::any;
 
 /// An envelope as an edge sends it on.
 pub(super) fn deliver(recipients: usize, text: &str) -> Dispatch {
-    let recipient =
-        |n| Recipient { device: format!("device-{n}").parse().unwrap(), number: n as u64, shown: None, known: Seq(0) };
+    let recipient = |n| Recipient {
+        device: format!("device-{n}").parse().unwrap(),
+        number: n as u64,
+        shown: None,
+        known: Seq(0),
+        way: 1,
+    };
     let keep = Keep {
         sender: "alice".parse().unwrap(),
         id: "m-1".parse().unwrap(),
@@ -210,11 +215,12 @@ fn carried() -> impl Strategy<Value = Carried> {
 }
 
 fn recipient() -> impl Strategy<Value = Recipient> {
-    (node(), number(), option::of(node()), seq()).prop_map(|(device, number, shown, known)| Recipient {
+    (node(), number(), option::of(node()), seq(), number()).prop_map(|(device, number, shown, known, way)| Recipient {
         device,
         number,
         shown,
         known,
+        way,
     })
 }
 
