@@ -10,6 +10,7 @@ use actix_web::dev::{Extensions, ServerHandle};
 use actix_web::{App, HttpServer, web};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
+use tokio::task::JoinError;
 
 use crate::auth::key::Keyring;
 use crate::auth::secrets::{SecretError, Secrets};
@@ -87,16 +88,18 @@ pub async fn serve(config: Config) -> Result<(), AppError> {
     parts.site.node.do_send(Listening(state.address()));
     let of_offers = state.clone();
     parts.site.node.do_send(Offers(Box::new(move |device| of_offers.offer_elsewhere(device))));
+    let handle = server.handle();
+    let mut running = actix_web::rt::spawn(server);
+    tokio::select! {
+        result = &mut running => return ended(result),
+        () = links.thread_offered() => {}
+    }
     let dialler = Dialler::begin(&links, state.config.links.plan, state.config.links.peers.clone());
     parts.site.node.do_send(DialBy(dialler.recipient()));
     // Only now are there devices that could be reached.
     println_ready(&state);
-    let handle = server.handle();
-    let mut running = actix_web::rt::spawn(server);
     tokio::select! {
-        result = &mut running => {
-            result.unwrap_or_else(|error| Err(io::Error::other(error))).map_err(AppError::Run)?;
-        }
+        result = &mut running => ended(result)?,
         () = end_wanted() => {}
         () = parts.site.standing.leaving() => {}
     }
@@ -106,6 +109,11 @@ pub async fn serve(config: Config) -> Result<(), AppError> {
     }
     drop(data_dir);
     Ok(())
+}
+
+/// The HTTP side has ended by itself.
+fn ended(result: Result<io::Result<()>, JoinError>) -> Result<(), AppError> {
+    result.unwrap_or_else(|error| Err(io::Error::other(error))).map_err(AppError::Run)
 }
 
 /// Everything behind the door.
