@@ -117,16 +117,17 @@ class Talker:
     async def where(self):
         mesh, given, self.offer = self.traffic.mesh, self.offer, None
         if given:
-            return self.through(given)
+            return await self.through(given)
         own = self.at and mesh[self.at]
         if self.kind.roams:
             others = [one for one in mesh.live() if one.name not in self.traffic.avoided | {self.last}]
             own = self.chance.choice(others) if others else None
         if own and own.is_alive() and own.name not in self.traffic.avoided:
             return f"ws://{own.host}:{own.port}/connectV2?{self.query()}", own.name
-        return self.through(await self.traffic.ask(self))
+        return await self.through(await self.traffic.ask(self))
 
-    def through(self, offer):
+    async def through(self, offer):
+        await asyncio.sleep(offer["start_after_ms"] / 1000)
         return f"{offer['ws_url']}?{self.query(validation_key=offer['validation_key'])}", offer["node_id"]
 
     def query(self, **more):
