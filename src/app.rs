@@ -147,7 +147,7 @@ impl Parts {
         let content = if config.push.content { Content::Shown } else { Content::Hidden };
         let threads = desk.start(view.clone(), limits, waker, content).map_err(AppError::Run)?;
         let company = if config.links.peers.is_empty() { Company::None } else { Company::Expected };
-        let standing = Arc::new(Standing::new(config.limits.max_connections, company));
+        let standing = Arc::new(Standing::new(config.limits.max_connections, config.limits.admission_rate, company));
         let node = Node::new(Setup {
             view: view.clone(),
             homes: home.clone(),

@@ -46,6 +46,7 @@ fn announce() {
     for family in [
         &CLOSED,
         &REFUSED,
+        &ADMISSIONS_REFUSED,
         &DIVERTED,
         &INBOX_DROPPED,
         &PUSHES,
@@ -98,6 +99,8 @@ metric!(ENVELOPES: IntCounterVec["feature", "outcome"], "sparkmesh_envelopes_tot
 metric!(NOTICES_DROPPED: IntCounter, "sparkmesh_notices_dropped_total",
     "Frames of the server's own that found no room or no edge");
 metric!(RECEIVED: IntCounterVec["feature"], "sparkmesh_received_total", "Envelopes taken from senders, by class");
+metric!(ADMISSIONS_REFUSED: IntCounterVec["came"], "sparkmesh_admissions_refused_total",
+    "Handshakes refused because too many came at once (offered, direct)");
 metric!(REFUSED: IntCounterVec["reason"], "sparkmesh_refused_total", "Frames, requests and connections refused, by error word");
 metric!(QUEUE_BYTES: IntGauge, "sparkmesh_queue_bytes", "Bytes in all outboxes, unacknowledged ones included");
 metric!(DIVERTED: IntCounterVec["reason"], "sparkmesh_diverted_total",

@@ -75,7 +75,7 @@ fn a_flag_beats_the_environment_and_that_the_file_and_that_the_default() {
 #[test]
 fn every_flag_of_serve_is_taken() {
     let args = "--host-address 127.0.0.1 --port 0 --bind 127.0.0.1 --proxy-80-port p.example --force --log-level debug \
-        --num-max-connections 10 --data-dir d --store memory --secret-file s --tls-cert c --tls-key k \
+        --num-max-connections 10 --admission-rate 20 --data-dir d --store memory --secret-file s --tls-cert c --tls-key k \
         --metrics-bind 127.0.0.1:0 --allow-direct --allow-origin https://a.example --allow-origin https://b.example \
         --allow-private-push --trust-proxy 10.0.0.0/8,192.0.2.1 --dev --max-message-bytes 2000 --rate 5 \
         --rate-bytes 5000 --inbox-max-bytes 6000 --inbox-max-count 7 --inbox-max-days 8 --outbox-max-bytes 9000 \

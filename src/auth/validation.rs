@@ -4,13 +4,15 @@
 //! (see [`Purpose`]) over device, server and its incarnation too: a key of another device or server, or of this server
 //! before a restart, does not fit.
 //!
+//! Who was told to wait comes with a key whose minute begins then: so the server knows who comes when told.
+//!
 //! Redeemed keys are remembered until they expire, at most [`MAX_REMEMBERED`] of them. When that is not enough, those
 //! nearest to their end are forgotten, and from then on every key that ends no later than the last one forgotten counts
 //! as expired: under a flood keys live shorter, but none is ever good twice, and fresh ones still open the door.
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -40,6 +42,20 @@ pub struct Bearer<'a> {
     pub incarnation: Incarnation,
 }
 
+/// What a good key says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Invitation {
+    expiry: Millis,
+    nonce: Nonce,
+}
+
+impl Invitation {
+    /// When its bearer was to come.
+    pub fn from(self) -> Millis {
+        Millis(self.expiry.0.saturating_sub(LIFETIME_MS))
+    }
+}
+
 /// Makes the validation keys of all servers of the mesh, and redeems those of one.
 pub struct ValidationKeys {
     /// The first signs.
@@ -61,18 +77,25 @@ impl ValidationKeys {
         Self { secrets, server, redeemed: Mutex::new(Redeemed::new(MAX_REMEMBERED)) }
     }
 
-    /// For one connection of `device` to that server, while it is in that life.
-    pub fn issue(&self, server: Bearer<'_>, device: &NodeId, now: Millis, nonce: Nonce) -> String {
+    /// For one connection of `device` to that server, while it is in that life, at `from` or a little later.
+    pub fn issue(&self, server: Bearer<'_>, device: &NodeId, from: Millis, nonce: Nonce) -> String {
         let mut key = Vec::with_capacity(EXPIRY + NONCE + MAC);
-        key.extend_from_slice(&now.plus(LIFETIME_MS).0.to_be_bytes());
+        key.extend_from_slice(&from.plus(LIFETIME_MS).0.to_be_bytes());
         key.extend_from_slice(&nonce);
         let mac = mac(&self.secrets[0], server, device, &key).finalize().into_bytes();
         key.extend_from_slice(&mac);
         URL_SAFE_NO_PAD.encode(key)
     }
 
-    /// Uses `key` up for one connection of `device` to this server in its present life.
-    pub fn redeem(&self, incarnation: Incarnation, key: &str, device: &NodeId, now: Millis) -> Result<(), AuthError> {
+    /// What `key` invites `device` to: one connection to this server in its present life, which is still to be had. It can be
+    /// read often, and redeemed once.
+    pub fn read(
+        &self,
+        incarnation: Incarnation,
+        key: &str,
+        device: &NodeId,
+        now: Millis,
+    ) -> Result<Invitation, AuthError> {
         let mut bytes = [0; EXPIRY + NONCE + MAC];
         match URL_SAFE_NO_PAD.decode_slice(key, &mut bytes) {
             Ok(len) if len == bytes.len() => {}
@@ -87,8 +110,19 @@ impl ValidationKeys {
         let (expiry, nonce) = signed.split_at(EXPIRY);
         let expiry = Millis(u64::from_be_bytes(expiry.try_into().expect("split at its length")));
         let nonce: Nonce = nonce.try_into().expect("split at its length");
+        let invitation = Invitation { expiry, nonce };
+        self.redeemed().check(invitation, now)?;
+        Ok(invitation)
+    }
+
+    /// Uses up what was read.
+    pub fn redeem(&self, invitation: Invitation, now: Millis) -> Result<(), AuthError> {
+        self.redeemed().redeem(invitation, now)
+    }
+
+    fn redeemed(&self) -> MutexGuard<'_, Redeemed> {
         // The lock guards nothing that a panic could leave half done.
-        self.redeemed.lock().unwrap_or_else(PoisonError::into_inner).redeem(expiry, nonce, now)
+        self.redeemed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -117,16 +151,19 @@ impl Redeemed {
         Self { used: BTreeSet::new(), forgotten: Millis(0), capacity }
     }
 
-    fn redeem(&mut self, expiry: Millis, nonce: Nonce, now: Millis) -> Result<(), AuthError> {
-        while self.used.first().is_some_and(|(first, _)| *first < now) {
-            self.forget_first();
-        }
+    fn check(&self, Invitation { expiry, nonce }: Invitation, now: Millis) -> Result<(), AuthError> {
         if expiry < now || expiry <= self.forgotten {
             return Err(AuthError::ValidationExpired);
         }
-        if !self.used.insert((expiry, nonce)) {
-            return Err(AuthError::ValidationUsed);
+        if self.used.contains(&(expiry, nonce)) { Err(AuthError::ValidationUsed) } else { Ok(()) }
+    }
+
+    fn redeem(&mut self, invitation: Invitation, now: Millis) -> Result<(), AuthError> {
+        while self.used.first().is_some_and(|(first, _)| *first < now) {
+            self.forget_first();
         }
+        self.check(invitation, now)?;
+        self.used.insert((invitation.expiry, invitation.nonce));
         if self.used.len() > self.capacity {
             self.forget_first();
         }
@@ -173,7 +210,9 @@ mod tests {
         }
 
         fn redeem(&self, key: &str, device: &NodeId, now: Millis) -> Result<(), AuthError> {
-            self.0.redeem(Incarnation(self.1), key, device, now)
+            let read = self.0.read(Incarnation(self.1), key, device, now)?;
+            assert_eq!(self.0.read(Incarnation(self.1), key, device, now), Ok(read), "reading uses nothing up");
+            self.0.redeem(read, now)
         }
     }
 
@@ -248,16 +287,31 @@ mod tests {
     }
 
     #[test]
+    fn a_key_says_when_its_bearer_was_to_come() {
+        let keys = keys();
+        let later = NOW.plus(100_000);
+        let key = keys.issue(&id("alice"), later, [1; 16]);
+        let read = |now| keys.0.read(Incarnation(7), &key, &id("alice"), now);
+        assert_eq!(read(NOW).map(Invitation::from), Ok(later), "who comes early is known to");
+        assert_eq!(read(later.plus(60_001)), Err(AuthError::ValidationExpired));
+    }
+
+    /// One key of so many, by its end and its nonce.
+    fn invitation(expiry: Millis, nonce: u8) -> Invitation {
+        Invitation { expiry, nonce: [nonce; 16] }
+    }
+
+    #[test]
     fn a_full_memory_shortens_lives_and_forgets_no_use() {
         let mut redeemed = Redeemed::new(3);
         for n in 0..3 {
-            assert_eq!(redeemed.redeem(NOW.plus(n), [n as u8; 16], NOW), Ok(()));
+            assert_eq!(redeemed.redeem(invitation(NOW.plus(n), n as u8), NOW), Ok(()));
         }
-        assert_eq!(redeemed.redeem(NOW.plus(10), [10; 16], NOW), Ok(()), "a fresh one still opens");
-        assert_eq!(redeemed.redeem(NOW, [0; 16], NOW), Err(AuthError::ValidationExpired), "the one forgotten");
-        assert_eq!(redeemed.redeem(NOW.plus(1), [1; 16], NOW), Err(AuthError::ValidationUsed));
+        assert_eq!(redeemed.redeem(invitation(NOW.plus(10), 10), NOW), Ok(()), "a fresh one still opens");
+        assert_eq!(redeemed.redeem(invitation(NOW, 0), NOW), Err(AuthError::ValidationExpired), "the one forgotten");
+        assert_eq!(redeemed.redeem(invitation(NOW.plus(1), 1), NOW), Err(AuthError::ValidationUsed));
         assert_eq!(redeemed.used.len(), 3);
-        assert_eq!(redeemed.redeem(NOW.plus(20), [11; 16], NOW.plus(15)), Ok(()));
+        assert_eq!(redeemed.redeem(invitation(NOW.plus(20), 11), NOW.plus(15)), Ok(()));
         assert_eq!(redeemed.used.len(), 1, "expired ones need no memory");
     }
 
@@ -283,7 +337,7 @@ mod tests {
             let mut redeemed = Redeemed::new(5);
             let mut seen = BTreeSet::new();
             for (expiry, nonce) in order {
-                if redeemed.redeem(NOW.plus(expiry), [nonce; 16], NOW).is_ok() {
+                if redeemed.redeem(invitation(NOW.plus(expiry), nonce), NOW).is_ok() {
                     prop_assert!(seen.insert((expiry, nonce)));
                 }
             }

@@ -15,7 +15,7 @@ const READY: &str = "sparkmesh ready on ";
 /// A start takes no longer.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// No edge of a load is to be slowed: the limits are not what is measured.
-const LIMITS: [&str; 4] = ["--rate", "100000000", "--rate-bytes", "1000000000000"];
+const LIMITS: [&str; 6] = ["--rate", "100000000", "--rate-bytes", "1000000000000", "--admission-rate", "1000000"];
 /// How much of the log is shown when the server does not start, in lines.
 const TAIL: usize = 12;
 

@@ -9,6 +9,7 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::model::admission::LEAST;
 use crate::model::ids::NodeId;
 use crate::model::pin::Pin;
 
@@ -120,6 +121,8 @@ pub struct TlsFiles {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     pub max_connections: u64,
+    /// Handshakes per second.
+    pub admission_rate: u64,
     /// Of a message, in bytes.
     pub max_message_bytes: usize,
     /// Frames per second from one edge; twice that in a burst.
@@ -239,6 +242,7 @@ impl Config {
             trust_proxies: settings.trust_proxy.unwrap_or_default(),
             limits: Limits {
                 max_connections: max_connections(settings.num_max_connections, around.descriptors)?,
+                admission_rate: within("admission-rate", settings.admission_rate, LEAST..=1_000_000)?,
                 max_message_bytes: within("max-message-bytes", settings.max_message_bytes, 1024..=32 << 20)? as usize,
                 rate_frames: within("rate", settings.rate, 1..=100_000_000)?,
                 rate_bytes: within("rate-bytes", settings.rate_bytes, 1024..=1 << 40)?,

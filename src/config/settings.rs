@@ -205,6 +205,11 @@ pub struct Settings {
     #[arg(long, env = "SPARKMESH_NUM_MAX_CONNECTIONS", value_name = "N", help_heading = "Limits")]
     pub num_max_connections: Option<u64>,
 
+    /// Most devices that come in per second, with a burst of two seconds; offers spread more than that over time, and who
+    /// comes without one gets 503 [default: 1000]
+    #[arg(long, env = "SPARKMESH_ADMISSION_RATE", value_name = "DEVICES/S", help_heading = "Limits")]
+    pub admission_rate: Option<u64>,
+
     /// Longest message, in bytes [default: 1000000]
     #[arg(long, env = "SPARKMESH_MAX_MESSAGE_BYTES", value_name = "BYTES", help_heading = "Limits")]
     pub max_message_bytes: Option<u64>,
@@ -267,6 +272,7 @@ impl Settings {
             dev: Some(false),
             allow_direct: Some(false),
             allow_private_push: Some(false),
+            admission_rate: Some(1000),
             max_message_bytes: Some(1_000_000),
             rate: Some(20_000),
             rate_bytes: Some(64_000_000),

@@ -1,4 +1,5 @@
-//! Which server somebody is offered, of those that this one knows: the model chooses, here is what it chooses from.
+//! Which server somebody is offered, of those that this one knows, and when they are to set out: the model chooses, here is
+//! what it chooses from.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -6,6 +7,7 @@ use std::time::Duration;
 
 use super::error::Rejection;
 use super::state::State;
+use crate::model::admission::{LEAST, LONGEST, Slots};
 use crate::model::choice::{Candidate, choose as best};
 use crate::model::ids::{Incarnation, NodeId, SessionId};
 use crate::model::reservations::Reservations;
@@ -30,8 +32,6 @@ pub(super) struct Wish {
     pub(super) session: Option<SessionId>,
     pub(super) region: Option<String>,
     pub(super) port_80: Port80,
-    /// When they will be told to set out, in milliseconds from now.
-    pub(super) start_after_ms: u64,
 }
 
 /// A server that somebody is offered.
@@ -40,6 +40,8 @@ pub(super) struct Chosen {
     pub(super) server: NodeId,
     pub(super) incarnation: Incarnation,
     pub(super) address: Address,
+    /// When they are to set out, in milliseconds from now.
+    pub(super) start_after_ms: u64,
 }
 
 /// One that takes connections.
@@ -48,12 +50,19 @@ struct Open {
     load: Load,
 }
 
-/// Who has been sent where by this server. What other servers offer is not known here until somebody has come.
+/// Who has been sent where by this server, and when they come. What other servers offer is not known here until somebody has
+/// come; but each of them gives only its share of what a server takes.
 #[derive(Debug, Default)]
-pub(super) struct Offered(Mutex<Reservations>);
+pub(super) struct Offered(Mutex<Given>);
+
+#[derive(Debug, Default)]
+struct Given {
+    reserved: Reservations,
+    slots: Slots,
+}
 
 impl Offered {
-    fn lock(&self) -> MutexGuard<'_, Reservations> {
+    fn lock(&self) -> MutexGuard<'_, Given> {
         // Nothing panics half way.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -71,9 +80,9 @@ fn open(state: &State) -> Vec<Open> {
             server: state.site.server.clone(),
             incarnation: view.mesh.incarnation(),
             address: state.address(),
+            start_after_ms: 0,
         };
-        let load = Load { connections: standing.connections(), max_connections: standing.max() };
-        open.push(Open { chosen, load });
+        open.push(Open { chosen, load: standing.load() });
     }
     for server in routes.servers() {
         let Some(record) = routes.record(server) else { continue };
@@ -84,14 +93,14 @@ fn open(state: &State) -> Vec<Open> {
             && placement.members().contains(server);
         if takes {
             let (server, address) = (server.clone(), about.address.clone());
-            let chosen = Chosen { server, incarnation: record.incarnation, address };
+            let chosen = Chosen { server, incarnation: record.incarnation, address, start_after_ms: 0 };
             open.push(Open { chosen, load: about.load });
         }
     }
     open
 }
 
-/// The server to offer; `None` while none takes connections.
+/// The server to offer; `None` while none takes connections, or so many are told to come that nobody can be told when.
 pub(super) async fn choose(state: &State, wish: &Wish) -> Result<Option<Chosen>, Rejection> {
     let mut open = open(state);
     if wish.port_80 != Port80::Other && open.iter().any(|open| open.chosen.address.proxy_80_port.is_some()) {
@@ -110,38 +119,45 @@ pub(super) async fn choose(state: &State, wish: &Wish) -> Result<Option<Chosen>,
         Some(session) => members(state, session).await,
         None => Gathering::new(),
     };
-    Ok(pick(state, open, &distances, &members, wish.start_after_ms))
+    Ok(pick(state, open, &distances, &members))
 }
 
 /// As [`choose`], for somebody who wishes nothing.
 pub(super) fn least_loaded(state: &State) -> Option<Chosen> {
-    pick(state, open(state), &HashMap::new(), &Gathering::new(), 0)
+    pick(state, open(state), &HashMap::new(), &Gathering::new())
 }
 
-/// Chooses, and keeps a place there for somebody who sets out in `after_ms`.
-fn pick(
-    state: &State,
-    open: Vec<Open>,
-    distances: &HashMap<NodeId, u64>,
-    members: &Gathering,
-    after_ms: u64,
-) -> Option<Chosen> {
+/// Chooses, and keeps a place there, and a time to come.
+fn pick(state: &State, mut open: Vec<Open>, distances: &HashMap<NodeId, u64>, members: &Gathering) -> Option<Chosen> {
+    // All that live give offers, those too that take nobody themselves.
+    let offering = state.site.view.mesh.routes().servers().len() as u64 + 1;
     // Held from the look to the choice: of many who ask at once each sees the one before.
-    let mut offered = state.offered.lock();
+    let mut given = state.offered.lock();
     let now = steady();
-    offered.expire(now);
+    let moment = Duration::from_millis(now.0);
+    given.reserved.expire(now);
+    given.slots.expire(moment);
+    open.retain(|open| given.slots.wait(&open.chosen.server, rate(open.load), offering, moment) <= LONGEST);
     let far = if distances.is_empty() { 0 } else { u64::MAX };
     let candidates = open.iter().map(|open| Candidate {
         server: &open.chosen.server,
         load: open.load,
-        reserved: offered.at(&open.chosen.server),
+        reserved: given.reserved.at(&open.chosen.server),
         distance: distances.get(&open.chosen.server).copied().unwrap_or(far),
         members: members.get(&open.chosen.server).copied().unwrap_or_default(),
     });
     let server = best(candidates)?.clone();
     let open = open.into_iter().find(|open| open.chosen.server == server)?;
-    offered.reserve(&server, after_ms, now);
-    Some(open.chosen)
+    let wait = given.slots.book(&server, rate(open.load), offering, moment);
+    // Not a moment too early.
+    let start_after_ms = wait.as_nanos().div_ceil(1_000_000) as u64;
+    given.reserved.reserve(&server, start_after_ms, now);
+    Some(Chosen { start_after_ms, ..open.chosen })
+}
+
+/// One that has not said how many it takes takes few.
+fn rate(load: Load) -> u64 {
+    load.per_second.max(LEAST)
 }
 
 /// Where the members of a session are: whoever acts for it knows best.

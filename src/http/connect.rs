@@ -12,6 +12,7 @@ use super::params::Params;
 use super::{Answer, Shared, State, farewell};
 use crate::auth::error::AuthError;
 use crate::auth::key::Identity;
+use crate::auth::validation::Invitation;
 use crate::config::Permission;
 use crate::edge::Newcomer;
 use crate::edge::handshake::{self, is_websocket};
@@ -41,11 +42,19 @@ pub(super) async fn through(
     let Some(key) = find(request, params) else {
         return Err(Rejection::bad_request(AuthError::Missing.to_string()));
     };
-    // Before any key is used up: who comes back later comes with the same.
+    // Before any key is used up, as the admission below: who comes back later comes with the same.
     if let Some(refusal) = state.site.standing.refusal() {
         return Err(refusal.into());
     }
-    let identity = match admit(door, state, key, params) {
+    let judged = judge(door, state, key, params);
+    if let Ok((_, invitation)) = &judged {
+        state.admission.admit(invitation.map(|invitation| invitation.from()), now())?;
+    }
+    let used_up = judged.and_then(|(identity, invitation)| {
+        invitation.map_or(Ok(()), |invitation| state.validation.redeem(invitation, now()))?;
+        Ok(identity)
+    });
+    let identity = match used_up {
         Ok(identity) => identity,
         Err(error) => {
             failed(state, request, &error).await;
@@ -56,15 +65,17 @@ pub(super) async fn through(
     Ok(handshake::open(&state.site, newcomer, request, payload).await?)
 }
 
-/// Who comes in. The validation key is used up.
-fn admit(door: Door, state: &State, key: &str, params: &Params) -> Result<Identity, AuthError> {
+/// Who comes in, and by what invitation. It is not used up: who is refused now comes back with the same.
+fn judge(door: Door, state: &State, key: &str, params: &Params) -> Result<(Identity, Option<Invitation>), AuthError> {
     let identity = verify(state, key, Demand::Key)?;
-    if door != Door::Second {
-        let validation = params.get("validation_key").or_else(|| params.get("validation_token"));
-        let incarnation = state.site.view.mesh.incarnation();
-        state.validation.redeem(incarnation, validation.ok_or(AuthError::ValidationMissing)?, &identity.node, now())?;
+    if door == Door::Second {
+        return Ok((identity, None));
     }
-    Ok(identity)
+    let validation = params.get("validation_key").or_else(|| params.get("validation_token"));
+    let incarnation = state.site.view.mesh.incarnation();
+    let validation = validation.ok_or(AuthError::ValidationMissing)?;
+    let invitation = state.validation.read(incarnation, validation, &identity.node, now())?;
+    Ok((identity, Some(invitation)))
 }
 
 /// Whether `/connectV2` is there at all; to be asked before anything else.

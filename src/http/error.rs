@@ -1,6 +1,7 @@
 //! The answer that says no: an error word with its status, and a sentence for a person.
 
 use std::fmt;
+use std::time::Duration;
 
 use actix_web::http::{StatusCode, header};
 use actix_web::{HttpResponse, ResponseError};
@@ -12,13 +13,19 @@ use crate::model::codes::{Code, Refusal};
 use crate::model::ids::IdError;
 use crate::store::Unavailable;
 
-/// A refusal on its way out over HTTP. Answering it counts it.
+/// A refusal on its way out over HTTP, and after how many seconds the same request may fare better, where that is known.
+/// Answering it counts it.
 #[derive(Debug)]
-pub(super) struct Rejection(pub(super) Refusal);
+pub(super) struct Rejection(pub(super) Refusal, Option<u64>);
 
 impl Rejection {
     pub(super) fn bad_request(message: impl Into<String>) -> Self {
-        Self(Refusal::new(Code::BadRequest, message))
+        Refusal::new(Code::BadRequest, message).into()
+    }
+
+    /// To be tried again after `wait`.
+    pub(super) fn later(refusal: Refusal, wait: Duration) -> Self {
+        Self(refusal, Some(wait.as_millis().div_ceil(1000) as u64))
     }
 
     /// `name` is that of the parameter, field or place that holds no id.
@@ -46,7 +53,7 @@ struct Body<'a> {
 }
 
 /// In seconds: when the same request may fare better.
-fn retry_after(code: Code) -> Option<u32> {
+fn retry_after(code: Code) -> Option<u64> {
     match code {
         Code::Full => Some(5),
         Code::Unavailable | Code::Draining => Some(2),
@@ -64,7 +71,7 @@ impl ResponseError for Rejection {
         let code = self.0.code;
         metrics::REFUSED.with_label_values(&[code.word()]).inc();
         let mut answer = HttpResponse::build(self.status_code());
-        if let Some(seconds) = retry_after(code) {
+        if let Some(seconds) = self.1.or_else(|| retry_after(code)) {
             answer.insert_header((header::RETRY_AFTER, seconds.to_string()));
         }
         if code == Code::Unauthorized {
@@ -82,26 +89,26 @@ impl fmt::Display for Rejection {
 
 impl From<Refusal> for Rejection {
     fn from(refusal: Refusal) -> Self {
-        Self(refusal)
+        Self(refusal, None)
     }
 }
 
 impl From<AuthError> for Rejection {
     fn from(error: AuthError) -> Self {
-        Self(error.refusal())
+        error.refusal().into()
     }
 }
 
 impl From<Unavailable> for Rejection {
     fn from(_: Unavailable) -> Self {
-        Self(Refusal::new(Code::Unavailable, "the store takes nothing now; try again later"))
+        Refusal::new(Code::Unavailable, "the store takes nothing now; try again later").into()
     }
 }
 
 /// An actor that is asked has gone: so does the server.
 impl From<actix::MailboxError> for Rejection {
     fn from(_: actix::MailboxError) -> Self {
-        Self(Refusal::new(Code::Draining, "this server is going away; ask again for another one"))
+        Refusal::new(Code::Draining, "this server is going away; ask again for another one").into()
     }
 }
 
@@ -110,6 +117,13 @@ mod tests {
     use actix_web::body::to_bytes;
 
     use super::*;
+
+    #[test]
+    fn who_is_told_when_to_come_back_is_told_in_whole_seconds() {
+        let refusal = Refusal::new(Code::Unavailable, "later");
+        let answer = Rejection::later(refusal, Duration::from_millis(2001)).error_response();
+        assert_eq!(answer.headers().get(header::RETRY_AFTER).unwrap(), "3");
+    }
 
     #[actix_web::test]
     async fn a_refusal_has_its_status_its_words_and_its_headers() {
@@ -122,7 +136,7 @@ mod tests {
             (Code::TooLarge, None, 413),
             (Code::BadEnvelope, None, 400),
         ] {
-            let answer = Rejection(Refusal::new(code, "why \"so\"")).error_response();
+            let answer = Rejection::from(Refusal::new(code, "why \"so\"")).error_response();
             assert_eq!(answer.status().as_u16(), status);
             for name in [header::RETRY_AFTER, header::WWW_AUTHENTICATE] {
                 assert_eq!(answer.headers().contains_key(&name), header.as_ref() == Some(&name), "{code:?} {name}");

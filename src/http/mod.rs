@@ -5,6 +5,7 @@
 //! is listed here. What is asked for is done by the home, the node, the sessions' home and the view.
 
 mod admin;
+mod admission;
 mod authenticate;
 mod body;
 mod browsers;
@@ -21,7 +22,6 @@ mod messages;
 mod nodes;
 mod offer;
 mod original;
-mod pace;
 mod params;
 mod sessions;
 mod state;

@@ -96,17 +96,15 @@ pub(super) async fn through(
             true => Port80::Needed,
             false => Port80::Other,
         },
-        start_after_ms: state.pace.start_after_ms(now().0),
     };
     let Some(chosen) = choice::choose(state, &wish).await? else {
-        let nobody = || Refusal::new(Code::Unavailable, "no server takes connections now; try again later");
+        let nobody = || Refusal::new(Code::Unavailable, "no server takes more connections now; try again later");
         return Err(state.site.standing.refusal().unwrap_or_else(nobody).into());
     };
     let pending = state.site.home.register(identity.node.clone(), identity.client.clone()).await?;
-    log::debug!("{} asks where to connect: to {}; {pending} wait for it", identity.node, chosen.server);
-    let start_after_ms = wish.start_after_ms;
-    let offer =
-        Offer { pending: Some(pending), start_after_ms, ..offer(door, state, &identity.node, &chosen, wish.port_80) };
+    let (server, after) = (&chosen.server, chosen.start_after_ms);
+    log::debug!("{} asks where to connect: to {server} in {after} ms; {pending} wait for it", identity.node);
+    let offer = Offer { pending: Some(pending), ..offer(door, state, &identity.node, &chosen, wish.port_80) };
     match socket {
         Some(payload) => farewell::say(request, payload, &offer, Close::NORMAL),
         None => Ok(HttpResponse::Ok().json(&offer)),
@@ -120,7 +118,7 @@ pub(super) fn elsewhere(state: &State, device: &NodeId) -> Option<Box<RawValue>>
 }
 
 fn offer<'a>(door: Door, state: &State, device: &NodeId, chosen: &'a Chosen, port_80: Port80) -> Offer<'a> {
-    let Chosen { server, incarnation, address } = chosen;
+    let Chosen { server, incarnation, address, start_after_ms } = chosen;
     let authority = if address.host.contains(':') {
         format!("[{}]:{}", address.host, address.port)
     } else {
@@ -135,8 +133,8 @@ fn offer<'a>(door: Door, state: &State, device: &NodeId, chosen: &'a Chosen, por
         _ => format!("{scheme}://{authority}{}", door.path()),
     };
     let bearer = Bearer { server, incarnation: *incarnation };
-    // Judged by the clock of the server that is offered.
-    let there = state.site.standing.clock_of(server, now());
+    // Judged by the clock of the server that is offered, and good from when they are to come.
+    let there = state.site.standing.clock_of(server, now()).plus(*start_after_ms);
     let issue = || state.validation.issue(bearer, device, there, rand::random::<Nonce>());
     Offer {
         node_id: server,
@@ -146,6 +144,6 @@ fn offer<'a>(door: Door, state: &State, device: &NodeId, chosen: &'a Chosen, por
         ws_url,
         validation_key: (door != Door::Second).then(issue),
         pending: None,
-        start_after_ms: 0,
+        start_after_ms: *start_after_ms,
     }
 }

@@ -18,6 +18,7 @@ use super::sessions::{self, Wish, Word, last_few, mask};
 use super::{Answer, Shared, State, body, connect, farewell};
 use crate::auth::key::Identity;
 use crate::edge::handshake::is_websocket;
+use crate::model::codes::Refusal;
 use crate::model::ids::{Millis, NodeId, SessionId};
 use crate::model::session::{Info, Join, Pair};
 use crate::wire::native::{self, Origin};
@@ -245,7 +246,7 @@ fn to_nodes(list: &str) -> Result<Vec<NodeId>, Rejection> {
 
 /// The envelope with a destination in front; all else stays byte for byte.
 fn addressed(envelope: &ByteString, node: &NodeId) -> Result<ByteString, Rejection> {
-    let decoded = native::decode(envelope, Origin::App).map_err(|error| Rejection(error.into()))?;
+    let decoded = native::decode(envelope, Origin::App).map_err(|error| Rejection::from(Refusal::from(error)))?;
     if decoded.dest.is_some() {
         return Err(Rejection::bad_request("to_nodes says where the payload goes: it names no destination itself"));
     }

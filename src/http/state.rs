@@ -4,10 +4,10 @@ use std::sync::{Arc, OnceLock};
 
 use serde_json::value::RawValue;
 
+use super::admission::Admission;
 use super::choice::Offered;
 use super::health::Readiness;
 use super::offer;
-use super::pace::Pace;
 use crate::auth::attempts::Attempts;
 use crate::auth::key::Keyring;
 use crate::auth::validation::ValidationKeys;
@@ -28,7 +28,7 @@ pub struct State {
     pub(super) validation: ValidationKeys,
     pub(super) attempts: Attempts,
     pub(super) readiness: Readiness,
-    pub(super) pace: Pace,
+    pub(super) admission: Admission,
     pub(super) offered: Offered,
     bound: OnceLock<u16>,
 }
@@ -39,14 +39,14 @@ impl State {
         Self {
             site,
             push,
-            config: Arc::new(config),
             incarnation: identity.incarnation,
             keyring,
             validation,
             attempts: Attempts::default(),
             readiness: Readiness::default(),
-            pace: Pace::default(),
+            admission: Admission::new(config.limits.admission_rate),
             offered: Offered::default(),
+            config: Arc::new(config),
             bound: OnceLock::new(),
         }
     }

@@ -50,7 +50,13 @@ mod tests {
     }
 
     fn candidate(server: &NodeId, connections: u64, max_connections: u64) -> Candidate<'_> {
-        Candidate { server, load: Load { connections, max_connections }, reserved: 0, distance: 0, members: 0 }
+        Candidate {
+            server,
+            load: Load { connections, max_connections, per_second: 1000 },
+            reserved: 0,
+            distance: 0,
+            members: 0,
+        }
     }
 
     #[test]

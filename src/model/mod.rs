@@ -1,5 +1,6 @@
 //! The rules of the domain, as pure code: values in, decisions out. Time, randomness and ids are arguments.
 
+pub mod admission;
 pub mod attachments;
 pub mod backoff;
 pub mod choice;

@@ -1,9 +1,10 @@
 //! The order of a session: which envelope has which number within an epoch.
 //!
 //! Invariants: numbers only grow; what comes to be numbered once more in the same epoch, because whoever had sent it did not
-//! hear of it, has the number that it had, as long as it is among the last [`GIVEN`] of those that may come again.
+//! hear of it or was told to try again, has the number that it had, as long as it is among the last [`GIVEN`] of those that
+//! may come again.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use super::seen::Key;
 
@@ -15,7 +16,9 @@ const GIVEN: usize = 1024;
 pub struct Numbering {
     last: u64,
     epoch: u64,
-    given: VecDeque<(Key, u64)>,
+    given: HashMap<Key, u64>,
+    /// The keys of these, the oldest first.
+    order: VecDeque<Key>,
 }
 
 impl Numbering {
@@ -35,16 +38,19 @@ impl Numbering {
         if self.epoch != epoch {
             self.epoch = epoch;
             self.given.clear();
+            self.order.clear();
         }
-        // One that comes again has come lately.
-        if let Some((_, number)) = self.given.iter().rev().find(|(given, _)| *given == key) {
+        if let Some(number) = self.given.get(&key) {
             return *number;
         }
-        if self.given.len() == GIVEN {
-            self.given.pop_front();
+        if self.order.len() == GIVEN
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.given.remove(&oldest);
         }
         let number = self.once();
-        self.given.push_back((key, number));
+        self.given.insert(key, number);
+        self.order.push_back(key);
         number
     }
 }
@@ -71,7 +77,7 @@ mod tests {
         for n in 0..=GIVEN {
             order.of(key(&n.to_string()), 1);
         }
-        assert_eq!(order.given.len(), GIVEN);
+        assert_eq!((order.given.len(), order.order.len()), (GIVEN, GIVEN));
         assert_eq!(order.of(key("0"), 1), GIVEN as u64 + 2, "forgotten");
     }
 }

@@ -73,6 +73,8 @@ pub enum Scheme {
 pub struct Load {
     pub connections: u64,
     pub max_connections: u64,
+    /// Handshakes a second that it takes; 0 of one that has not said anything yet.
+    pub per_second: u64,
 }
 
 impl Load {
@@ -86,6 +88,7 @@ impl Load {
     pub fn is_news_to(self, told: Self) -> bool {
         let room = told.max_connections.saturating_sub(told.connections);
         self.max_connections != told.max_connections
+            || self.per_second != told.per_second
             || self.is_full() != told.is_full()
             || self.connections.abs_diff(told.connections) > told.connections.min(room) / 16
     }
@@ -323,7 +326,7 @@ mod tests {
 
     #[test]
     fn others_hear_of_a_load_the_more_exactly_the_nearer_it_is_to_either_end() {
-        let load = |connections| Load { connections, max_connections: 1600 };
+        let load = |connections| Load { connections, max_connections: 1600, per_second: 100 };
         for (told, now, is_news) in [
             (0, 1, true),
             (20, 21, false),
@@ -340,12 +343,11 @@ mod tests {
             assert_eq!(load(now).is_news_to(load(told)), is_news, "{told} -> {now}");
         }
         // As an admin sets it anew.
-        assert!(Load { connections: 20, max_connections: 20 }.is_news_to(load(20)));
+        assert!(Load { max_connections: 20, ..load(20) }.is_news_to(load(20)));
         // With a few places only, each counts.
         for told in 0..3 {
             assert!(
-                Load { connections: told + 1, max_connections: 3 }
-                    .is_news_to(Load { connections: told, max_connections: 3 })
+                Load { max_connections: 3, ..load(told + 1) }.is_news_to(Load { max_connections: 3, ..load(told) })
             );
         }
     }

@@ -220,7 +220,7 @@ impl Node {
 
     /// Looks how full the server is: what is news is announced the next time that this server says anything of itself.
     fn weigh(&mut self) {
-        let now = Load { connections: self.standing.connections(), max_connections: self.standing.max() };
+        let now = self.standing.load();
         if now.is_news_to(self.load) {
             self.load = now;
         }

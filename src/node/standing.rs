@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use crate::metrics;
 use crate::model::codes::{Code, Refusal};
 use crate::model::ids::{Millis, NodeId};
+use crate::model::topology::Load;
 
 /// A server that finds no peer for this long takes work all the same.
 const LONELY: Duration = Duration::from_secs(5);
@@ -26,6 +27,7 @@ pub enum Company {
 pub struct Standing {
     connections: AtomicU64,
     max: u64,
+    per_second: u64,
     draining: AtomicBool,
     leaving: Notify,
     began: Instant,
@@ -35,11 +37,12 @@ pub struct Standing {
 }
 
 impl Standing {
-    /// `max` connections; in the `company` of peers that are configured.
-    pub fn new(max: u64, company: Company) -> Self {
+    /// `max` connections, and handshakes `per_second`; in the `company` of peers that are configured.
+    pub fn new(max: u64, per_second: u64, company: Company) -> Self {
         Self {
             connections: AtomicU64::new(0),
             max,
+            per_second,
             draining: AtomicBool::new(false),
             leaving: Notify::new(),
             began: Instant::now(),
@@ -52,8 +55,9 @@ impl Standing {
         self.connections.load(Ordering::Relaxed)
     }
 
-    pub fn max(&self) -> u64 {
-        self.max
+    /// As other servers are told.
+    pub fn load(&self) -> Load {
+        Load { connections: self.connections(), max_connections: self.max, per_second: self.per_second }
     }
 
     pub fn is_full(&self) -> bool {

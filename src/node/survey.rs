@@ -4,7 +4,7 @@ use actix::prelude::*;
 
 use super::Node;
 use crate::model::ids::{Incarnation, NodeId};
-use crate::model::topology::{About, Record, Step};
+use crate::model::topology::{About, Load, Record, Step};
 
 /// Asks what this server knows of the mesh.
 #[derive(Debug, Default, Message)]
@@ -113,7 +113,7 @@ impl Node {
         }
         let (number, attachments) = if is_own {
             about.load.connections = self.standing.connections();
-            about.load.max_connections = self.standing.max();
+            about.load = Load { connections: about.load.connections, ..self.standing.load() };
             (self.own.digest().number, self.own.len())
         } else {
             let known = self.directory.known_of(server).filter(|(digest, _)| digest.incarnation == record.incarnation);

@@ -82,8 +82,9 @@ impl View {
             Feature::Reliable => metrics::RECEIVED_RELIABLE.inc(),
             Feature::Fast => metrics::RECEIVED_FAST.inc(),
         }
-        // From another server, which sends it once more when it does not hear of it.
-        let may_come_again = matches!(payer, Payer::Share(..));
+        // From another server, which sends it once more when it does not hear of it, or with an id of the sender's own, who
+        // does the same: by whatever way it comes the next time.
+        let may_come_again = matches!(payer, Payer::Share(..)) || envelope.id.is_some();
         let gate = match &payer {
             Payer::Sender(sender, _) => sender.clone(),
             Payer::Share(..) => from.clone(),

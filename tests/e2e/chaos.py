@@ -14,15 +14,24 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from lib import disk, kinds  # noqa: E402
 from lib.faults import GHOST_LIMIT, bounded, faked, keep_evidence, no_ghosts, nobody_attached  # noqa: E402
 from lib.mesh import Mesh  # noqa: E402
 from lib.server import run, until  # noqa: E402
 from lib.traffic import Traffic  # noqa: E402
 
+# Of a disk that can be filled; twice what a store may have before it rebuilds itself.
+DISK_MEGABYTES = 1024
+# As many members as this has each session, and in each are so many sessions: what is said to all is for a few, as in real life.
+ROOM = 12
+
 
 class Chaos:
     def __init__(self, mesh, traffic, seed, shape):
         self.shape, self.added = shape, 0
+        self.faults = dict(self.FAULTS)
+        if not any(server.disk for server in mesh.servers):
+            del self.faults[Chaos.fill_disk]
         self.mesh, self.traffic, self.chance = mesh, traffic, random.Random(seed)
         self.done = {}
 
@@ -115,6 +124,19 @@ class Chaos:
             if one.socket:
                 one.socket.transport.abort()
 
+    def fill_disk(self):
+        """Nothing can be written any more: who would be told `stored` is told `unavailable`. Once in a while it dies so."""
+        server = self.chance.choice([server for server in self.mesh.servers if server.disk])
+        dies = self.chance.random() < 0.3
+        self.say(f"the disk of {server.name} is full" + (", and it is killed" if dies else ""))
+        server.disk.fill()
+        self.hold(1, 10)
+        if dies:
+            server.kill()
+        server.disk.free()
+        if dies:
+            server.start()
+
     def replace(self):
         """A server joins, and one is forgotten while it lives: it gives away what it has, and leaves. In a line both are its end."""
         self.added += 1
@@ -137,16 +159,18 @@ class Chaos:
         leaves.terminate()
         code = leaves.wait(60)
         self.mesh.remove(leaves)
+        leaves.close()
         assert code == 0, f"{leaves.name} ended with {code}"
 
     FAULTS = {
         kill: 6, kill_two: 2, restart: 3, pause: 3, cut: 3, break_all: 1, partition: 3, worsen: 3, hang_up: 1, replace: 2,
+        fill_disk: 3,
     }  # fmt: skip
 
     def run(self, seconds):
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            fault = self.chance.choices(list(self.FAULTS), list(self.FAULTS.values()))[0]
+            fault = self.chance.choices(list(self.faults), list(self.faults.values()))[0]
             fault(self)
             self.done[fault.__name__] = self.done.get(fault.__name__, 0) + 1
             self.mesh.whole()
@@ -162,17 +186,32 @@ def main():
     parser.add_argument("--seed", type=int, default=None, help="of the faults; a random one is printed")
     parser.add_argument("--servers", type=int, default=4)
     parser.add_argument("--shape", choices=["full", "line"], default="full")
-    parser.add_argument("--devices", type=int, default=12)
-    parser.add_argument("--rate", type=float, default=8, help="messages per second of each device")
+    parser.add_argument("--devices", type=int, default=200)
+    parser.add_argument("--rate", type=float, default=1, help="messages per second of each device")
+    parser.add_argument(
+        "--kinds", default=",".join(kinds.KINDS), help="of devices, some of these; half of all are plain"
+    )
     parser.add_argument("--clock", default="+1h", help="how far the clock of s2 is off; empty: not at all")
     parser.add_argument("--keep", type=Path, help="where evidence goes when it fails")
     given = parser.parse_args()
     seed = given.seed if given.seed is not None else random.SystemRandom().randrange(1 << 32)
+    wanted = given.kinds.split(",")
+    if unknown := set(wanted) - set(kinds.KINDS):
+        parser.error(f"--kinds {','.join(sorted(unknown))}: there are {','.join(kinds.KINDS)}")
     directory = Path(tempfile.mkdtemp(prefix="sparkmesh-chaos-"))
     print(f"seed {seed}, {given.servers} servers ({given.shape}), {given.devices} devices, {given.minutes} minutes")
+    chance = random.Random(f"{seed} kinds")
+    of_each = kinds.spread(given.devices, [kinds.KINDS[name] for name in wanted], chance)
+    print("devices: " + ", ".join(f"{of_each.count(kinds.KINDS[name])} {name}" for name in wanted))
 
     # The clock of one server is an hour off, all the time.
     wrong = {"s2": {"env": faked(given.clock)}} if given.clock and given.servers > 1 else {}
+    # Every other one has a disk that can be full; the rest have the machine's own, whose fsync takes its time.
+    if why := disk.unavailable():
+        print(f"no disk will be full: small disks cannot be mounted here ({why})")
+    else:
+        for number in range(1, given.servers + 1, 2):
+            wrong.setdefault(f"s{number}", {})["disk"] = DISK_MEGABYTES
     mesh = Mesh(
         directory, given.servers, "--allow-direct", "--drain-deadline", "15s", "--inbox-max-count", 1_000_000,
         shape=given.shape, wires=True, options=wrong,
@@ -181,7 +220,8 @@ def main():
     trouble, verdict = None, None
     try:
         mesh.start()
-        with Traffic(mesh, places, rate=given.rate, seed=seed, rooms=4) as traffic:
+        rooms = max(4, given.devices // 4)
+        with Traffic(mesh, places, rate=given.rate, seed=seed, rooms=rooms, members=ROOM, kinds=of_each) as traffic:
             chaos = Chaos(mesh, traffic, seed, given.shape)
             try:
                 traffic.chatter()
@@ -192,8 +232,7 @@ def main():
             good = trouble is None and verdict.is_good()
             if good:
                 try:
-                    for one in traffic.talkers:
-                        traffic.loop.run(one.leave(), 10)
+                    traffic.leave()
                     no_ghosts(mesh, traffic.nodes)
                     nobody_attached(mesh, GHOST_LIMIT)
                     until(lambda: not mesh.panicked(), limit=1)

@@ -44,7 +44,7 @@ def make_server(tmp_path):
 
     yield make
     for server in made:
-        server.kill()
+        server.close()
 
 
 @pytest.fixture

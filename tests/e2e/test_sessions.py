@@ -376,6 +376,24 @@ def test_all_members_receive_in_the_same_order(by_http, server, device):
     assert len(whole) == 200
 
 
+@row("A18")
+def test_what_is_sent_again_keeps_its_place(by_http, server, device):
+    """Who has not had it yet gets it with the number that the others know it by."""
+    owner, early, late = device(), device(), device()
+    by_http.create(owner, anyone_can_join=True)
+    by_http.join(early)
+    owner.fence(), early.fence()
+    owner.confirmed(dest_session_id=by_http.id, type=1, payload="once", id="the-same")
+    first = early.wait_for(payload="once")
+    by_http.join(late)
+    owner.fence(), early.fence()
+    owner.confirmed(dest_session_id=by_http.id, type=1, payload="once", id="the-same")
+    again = late.wait_for(payload="once")
+    assert (again["session_epoch"], again["session_seq"]) == (first["session_epoch"], first["session_seq"])
+    owner.confirmed(dest_session_id=by_http.id, type=1, payload="next", id="another")
+    assert early.expect(payload="next")["session_seq"] > first["session_seq"], "and it came once"
+
+
 # -- anonymity --------------------------------------------------------------------------------------------------------
 
 

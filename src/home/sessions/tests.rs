@@ -23,7 +23,7 @@ fn id<T: std::str::FromStr<Err: std::fmt::Debug>>(text: &str) -> T {
 }
 
 fn about() -> About {
-    let load = Load { connections: 0, max_connections: 100 };
+    let load = Load { max_connections: 100, ..Load::default() };
     About { address: Address::default(), load, standing: Standing::Serving, epoch: 1 }
 }
 

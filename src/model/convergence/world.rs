@@ -24,7 +24,7 @@ pub(super) fn device(n: usize) -> NodeId {
 }
 
 pub(super) fn about(connections: u64) -> About {
-    let load = Load { connections, max_connections: 1000 };
+    let load = Load { connections, max_connections: 1000, per_second: 1000 };
     About { address: Address::default(), load, standing: Standing::Serving, epoch: 0 }
 }
 

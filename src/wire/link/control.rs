@@ -10,7 +10,7 @@ use crate::model::topology::{About, Address, LinkState, Load, Record, Scheme, St
 fields!(Record { server, incarnation, number, about, links });
 fields!(About { address, load, standing, epoch });
 fields!(Address { host, port, scheme, proxy_80_port, region });
-fields!(Load { connections, max_connections });
+fields!(Load { connections, max_connections, per_second });
 fields!(LinkState { peer, cost });
 fields!(Attachment { device, client, number });
 fields!(Delta { server, incarnation, from, changes });

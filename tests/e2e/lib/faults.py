@@ -48,7 +48,7 @@ def keep_evidence(traffic, mesh, directory):
     traffic.history.write(directory / "history.jsonl")
     for server in mesh.servers:
         if server.process:
-            (directory / f"{server.name}.log").write_text(server.log())
+            (directory / f"{server.name}.log").write_text(server.past + server.log())
         with contextlib.suppress(requests.RequestException, AssertionError):
             (directory / f"{server.name}.mesh.json").write_text(json.dumps(server.view().answer, indent=1))
             (directory / f"{server.name}.metrics").write_text(
@@ -68,8 +68,7 @@ def judge(traffic, mesh, directory, *, late=None, bound=25.0):
         )
     print(verdict)
     bounded(mesh)
-    for one in traffic.talkers:
-        traffic.loop.run(one.leave(), 10)
+    traffic.leave()
     no_ghosts(mesh, traffic.nodes)
     nobody_attached(mesh)
     return verdict

@@ -177,8 +177,7 @@ class Mesh:
 
     def close(self):
         for server in self.servers:
-            if server.process:
-                server.kill()
+            server.close()
         for wire in self.wires.values():
             wire.close()
         if self.loop:
@@ -190,8 +189,8 @@ class Mesh:
         deadline = time.monotonic() + limit
         for name in names:
             while not self[name].sees(names):
-                assert time.monotonic() < deadline, (
-                    f"{name} does not see {names} after {limit} s:\n" + "\n".join(map(self.told, names))
+                assert time.monotonic() < deadline, f"{name} does not see {names} after {limit} s:\n" + "\n".join(
+                    map(self.told, names)
                 )
                 time.sleep(0.02)
         return self
@@ -218,4 +217,4 @@ class Mesh:
         return "\n".join(f"=== {server.name}\n{server.log()}" for server in self.servers if server.process)
 
     def panicked(self):
-        return [server.name for server in self.servers if server.process and "panicked" in server.log()]
+        return [server.name for server in self.servers if server.process and "panicked" in server.past + server.log()]

@@ -14,6 +14,8 @@ from pathlib import Path
 import jwt
 import requests
 
+from .disk import Disk
+
 ROOT = Path(__file__).resolve().parents[3]
 READY = re.compile(r"sparkmesh ready on (http://\S+)")
 START_LIMIT = 60
@@ -81,7 +83,8 @@ class Lines:
 
 
 class Server:
-    """One server. `flags` are added to those that make it loopback-only and temporary."""
+    """One server. `flags` are added to those that make it loopback-only and temporary; `disk`: megabytes of a small disk of its
+    own (lib/disk.py) for its data directory."""
 
     # How long a fence listens for what still comes from other servers: there are none.
     quiet = 0.0
@@ -96,10 +99,17 @@ class Server:
         host="127.0.0.1",
         port=0,
         secret=None,
+        disk=None,
     ):
         self.directory = Path(directory)
         self.directory.mkdir(parents=True, exist_ok=True)
         self.data = self.directory / "data"
+        self.disk = None
+        if disk:
+            mount = self.directory / "disk"
+            mount.mkdir()
+            self.disk = Disk(mount, disk)
+            self.data = mount / "data"
         self.secret_file = self.directory / "secrets"
         self.secret = secret or secrets.token_hex(32)
         if not self.secret_file.exists():
@@ -113,6 +123,8 @@ class Server:
             self.flags += ["--config", str(path)]
         self.env = env or {}
         self.process = None
+        # What it printed before it was started again.
+        self.past = ""
         self.http = requests.Session()
         self.http.trust_env = False
 
@@ -141,8 +153,11 @@ class Server:
     def launch(self):
         """Begins to start."""
         assert self.process is None or self.process.poll() is not None
+        if self.process:
+            self.past += self.log()
+        command = self.command()
         self.process = subprocess.Popen(
-            self.command(),
+            self.disk.wrap(command) if self.disk else command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -166,6 +181,12 @@ class Server:
         self.port = int(port)
         self.node_id = self.http.get(self.url + "/healthz", timeout=10).json()["node_id"]
         return self
+
+    def close(self):
+        """It ends, and its disk with it."""
+        self.kill()
+        if self.disk:
+            self.disk.close()
 
     def kill(self):
         """kill -9: nothing is flushed, nobody is told."""
@@ -196,7 +217,7 @@ class Server:
         return self.process.wait(timeout=limit)
 
     def log(self):
-        """All it has printed, on both outputs."""
+        """All it has printed since it was started, on both outputs."""
         return "".join(self.stdout.text + self.stderr.text)
 
     # -- keys ---------------------------------------------------------------------------------------------------------
@@ -240,7 +261,13 @@ class Server:
         headers = stranger() | options.pop("headers", {})
         if key is not None:
             headers["Authorization"] = f"Bearer {key}"
-        return self.http.request(method, self.url + path, headers=headers, timeout=60, **options)
+        try:
+            return self.http.request(method, self.url + path, headers=headers, timeout=60, **options)
+        except requests.ConnectionError:
+            # A connection that was kept from before it was killed and started again.
+            if method != "GET" or not self.is_alive():
+                raise
+            return self.http.request(method, self.url + path, headers=headers, timeout=60, **options)
 
     def get(self, path, **options):
         return self.request("GET", path, **options)

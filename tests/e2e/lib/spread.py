@@ -80,6 +80,9 @@ class Spread(Server):
         for server in self.servers:
             server.kill()
 
+    def close(self):
+        self.mesh.close()
+
     def restart(self):
         self.kill()
         return self.start()

@@ -108,6 +108,13 @@ def test_untold(case):
     assert case.verdict(bound=0.5).untold == [], "its edge broke before the time was up"
 
 
+def test_who_reads_slowly_hears_late(case):
+    case.send("1", edge=case.history.edge("a", "s1", is_slow=True)), case.receive("1")
+    assert len(case.verdict(bound=-1.0).untold) == 1, "but it hears"
+    case.confirm("1")
+    assert case.verdict(bound=-1.0).is_good()
+
+
 def test_split(case):
     case.send("1", "2", session="room"), case.confirm("1", "2")
     case.receive("1", "2", session_epoch=1, session_seq=5)

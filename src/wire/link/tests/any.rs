@@ -108,7 +108,9 @@ fn address() -> impl Strategy<Value = Address> {
 }
 
 fn about() -> impl Strategy<Value = About> {
-    let load = (number(), number()).prop_map(|(connections, max_connections)| Load { connections, max_connections });
+    let load = (number(), number(), number());
+    let load =
+        load.prop_map(|(connections, max_connections, per_second)| Load { connections, max_connections, per_second });
     let standing = prop_oneof![
         Just(Standing::Returning),
         Just(Standing::Serving),
