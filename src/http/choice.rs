@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use rand::seq::SliceRandom;
+
 use super::error::Rejection;
 use super::state::State;
 use crate::model::admission::{LEAST, LONGEST, Slots};
@@ -98,6 +100,24 @@ fn open(state: &State) -> Vec<Open> {
         }
     }
     open
+}
+
+/// How many addresses somebody is told to ask at.
+const MOST_TOLD: usize = 8;
+
+/// The servers that may be asked for an offer, this one too: those that live, are members and do not drain. Of many
+/// some, other ones each time, so that not all clients of a server that dies turn to the same ones.
+pub(super) fn askable(state: &State) -> Vec<Address> {
+    let (view, standing) = (&state.site.view, &state.site.standing);
+    let (routes, placement) = (view.mesh.routes(), view.mesh.placement());
+    let others = routes.servers().iter().filter(|server| placement.members().contains(*server)).filter_map(|server| {
+        let about = &routes.record(server)?.about;
+        (about.standing != Standing::Draining).then(|| about.address.clone())
+    });
+    let own = (!standing.is_draining()).then(|| state.address());
+    let mut all: Vec<Address> = others.chain(own).filter(|address| !address.host.is_empty()).collect();
+    let (told, _) = all.partial_shuffle(&mut rand::rng(), MOST_TOLD);
+    told.to_vec()
 }
 
 /// The server to offer; `None` while none takes connections, or so many are told to come that nobody can be told when.
