@@ -24,7 +24,9 @@ use crate::http::State;
 use crate::link::{self, Dialler, Host, Links};
 use crate::model::ids::Epoch;
 use crate::model::inbox::Limits;
+use crate::model::keyed;
 use crate::node::{Company, DialBy, Drain, Drained, Listening, Node, Offers, Setup, Standing};
+use crate::outside;
 use crate::push::{PushError, PushHandle, PushQueue};
 use crate::store::memory::MemoryStore;
 use crate::store::sled::SledStore;
@@ -74,6 +76,7 @@ impl AppError {
 
 /// Runs a server until it is told to end by SIGTERM or SIGINT, and has gone away.
 pub async fn serve(config: Config) -> Result<(), AppError> {
+    keyed::set_key(outside::chance());
     let data_dir = Arc::new(DataDir::open(&config.data_dir)?);
     let secrets = Secrets::load(&config.secret)?;
     let identity = data_dir.begin(config.node_id.as_ref())?;

@@ -1,7 +1,6 @@
 //! Which server somebody is offered, of those that this one knows, and when they are to set out: the model chooses, here is
 //! what it chooses from.
 
-use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -12,6 +11,7 @@ use super::state::State;
 use crate::model::admission::{LEAST, LONGEST, Slots};
 use crate::model::choice::{Candidate, choose as best};
 use crate::model::ids::{Incarnation, NodeId, SessionId};
+use crate::model::keyed::HashMap;
 use crate::model::reservations::Reservations;
 use crate::model::topology::{Address, Load, Standing};
 use crate::node::Distances;
@@ -126,7 +126,7 @@ pub(super) async fn choose(state: &State, wish: &Wish) -> Result<Option<Chosen>,
     if wish.port_80 != Port80::Other && open.iter().any(|open| open.chosen.address.proxy_80_port.is_some()) {
         open.retain(|open| open.chosen.address.proxy_80_port.is_some());
     }
-    let mut distances = HashMap::new();
+    let mut distances = HashMap::default();
     if let Some(region) = &wish.region {
         let is_there = |open: &Open| open.chosen.address.region.as_ref() == Some(region);
         if open.iter().any(is_there) {
@@ -137,14 +137,14 @@ pub(super) async fn choose(state: &State, wish: &Wish) -> Result<Option<Chosen>,
     }
     let members = match &wish.session {
         Some(session) => members(state, session).await,
-        None => Gathering::new(),
+        None => Gathering::default(),
     };
     Ok(pick(state, open, &distances, &members))
 }
 
 /// As [`choose`], for somebody who wishes nothing.
 pub(super) fn least_loaded(state: &State) -> Option<Chosen> {
-    pick(state, open(state), &HashMap::new(), &Gathering::new())
+    pick(state, open(state), &HashMap::default(), &Gathering::default())
 }
 
 /// Chooses, and keeps a place there, and a time to come.

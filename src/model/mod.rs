@@ -14,6 +14,7 @@ pub mod frames;
 pub mod heartbeat;
 pub mod ids;
 pub mod inbox;
+pub mod keyed;
 pub mod lane;
 pub mod members;
 pub mod numbering;
