@@ -16,7 +16,7 @@ fn joined(devices: &[String]) -> World {
         for n in 0..3 {
             assert_eq!(status(a.send(device, &format!("{device}-{n}"))), Some(Status::Stored));
         }
-        block_on(a.homes.trim(id(device), Seq(1))).unwrap();
+        block_on(a.homes.trim(id(device), Upto { seq: Seq(1), epoch: None })).unwrap();
     }
     let b = Arc::new(Server::start("b", &["b"], 1, store(6)));
     let wire = Wire::between(a.clone(), b.clone());
@@ -150,7 +150,7 @@ fn shared(devices: &[String]) -> World {
         for n in 0..3 {
             assert_eq!(status(world.a.send(device, &format!("{device}-{n}"))), Some(Status::Stored));
         }
-        block_on(world.a.homes.trim(id(device), Seq(1))).unwrap();
+        block_on(world.a.homes.trim(id(device), Upto { seq: Seq(1), epoch: None })).unwrap();
     }
     world
 }
