@@ -14,6 +14,7 @@ use crate::model::codes::{Code, Refusal};
 use crate::model::decide::{Decision, Membership, decide};
 use crate::model::envelope::{Envelope, Status};
 use crate::model::ids::{EnvelopeId, NodeId, SessionId};
+use crate::model::inbox::Upto;
 use crate::model::seen::Key;
 use crate::model::session::{Join, Mask};
 use crate::outside;
@@ -41,10 +42,11 @@ impl Edge {
                     view.inboxes().acknowledge(&self.sender.node, Key::shown(&src_id, &id));
                 }
             }
-            Decision::AckTo(seq) => {
+            Decision::AckTo(Upto { seq, epoch: None }) => {
                 self.site.view.on(&self.device, |lane, now, out| lane.ack_to(seq, now, out));
                 self.site.view.inboxes().trim(&self.sender.node, seq);
             }
+            Decision::AckTo(upto) => self.acknowledge_in_epoch(upto, &envelope, ctx),
             Decision::Membership { session, what } => self.change_membership(session, what, envelope, ctx),
             Decision::Send { route, from, src_id, src_client_id } => {
                 let id = envelope.id.clone().unwrap_or_else(fresh_id);
@@ -58,6 +60,25 @@ impl Edge {
             Decision::Unauthorized(session) => self.unauthorized(&session, About::envelope(&envelope, None)),
             Decision::Refuse(refusal) => self.refuse(&refusal, About::envelope(&envelope, None), ctx),
         }
+    }
+
+    /// Only the home knows in which epoch its numbers are now.
+    fn acknowledge_in_epoch(&self, upto: Upto, envelope: &Envelope, ctx: &mut Context<Self>) {
+        let (home, node) = (self.site.home.clone(), self.sender.node.clone());
+        let (id, reference) = (envelope.id.clone(), envelope.reference.clone());
+        let trimmed = async move { home.trim(node, upto).await };
+        let done = trimmed.into_actor(self).map(move |trimmed, edge, ctx| {
+            let about = About { id: id.as_ref(), reference: reference.as_deref() };
+            match trimmed {
+                Ok(trimmed) if upto.is_of(trimmed.epoch) => {
+                    edge.site.view.on(&edge.device, |lane, now, out| lane.ack_to(upto.seq, now, out));
+                }
+                Ok(trimmed) => edge.refuse(&trimmed.refusal(), about, ctx),
+                Err(Unavailable) => edge.refuse(&unavailable(), about, ctx),
+            }
+        });
+        // One at a time: a device that acknowledges faster than it is written down waits.
+        ctx.wait(done);
     }
 
     /// Told as for somebody who does not exist; nothing is kept.

@@ -13,6 +13,7 @@ use super::remote::Reply;
 use crate::model::codes::{Code, Refusal};
 use crate::model::frames::{Denial, Dispatch};
 use crate::model::ids::{ClientId, NodeId};
+use crate::model::inbox::Upto;
 use crate::store::Unavailable;
 use crate::view::{Parcel, parcel, steady};
 
@@ -128,9 +129,9 @@ impl Homes {
                 let answer = then(reply, |page| WirePage::of(&page).map(Answer::Page));
                 (device.clone(), Command::Read(Request::Fetch { device, fetch: fetch.into(), answer }))
             }
-            Question::Trim { device, to } => {
+            Question::Trim { device, to, epoch } => {
                 let done = then(reply, |trimmed| Some(Answer::Trimmed(trimmed)));
-                (device.clone(), Command::Trim { device, to, done: Some(done) })
+                (device.clone(), Command::Trim { device, upto: Upto { seq: to, epoch }, done: Some(done) })
             }
             Question::Tell { device } => {
                 self.coming().note(&device, from, steady());

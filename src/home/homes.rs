@@ -24,6 +24,7 @@ use super::{Home, Unavailable};
 use crate::model::custody::Verdict;
 use crate::model::frames::{Dispatch, Errand};
 use crate::model::ids::{ClientId, Epoch, Millis, NodeId, Seq};
+use crate::model::inbox::Upto;
 use crate::model::lane::Why;
 use crate::model::outbox::Custody;
 use crate::model::seen::Key;
@@ -267,16 +268,16 @@ impl Homes {
         page.await.unwrap_or(Err(Unavailable))
     }
 
-    /// Acknowledges the inbox up to `to`, durably.
-    pub async fn trim(&self, device: NodeId, to: Seq) -> Result<Trimmed, Unavailable> {
-        let question = Question::Trim { device: device.clone(), to };
+    /// Acknowledges the inbox, durably; nothing where that has begun anew since, which the answer's epoch tells.
+    pub async fn trim(&self, device: NodeId, upto: Upto) -> Result<Trimmed, Unavailable> {
+        let question = Question::Trim { device: device.clone(), to: upto.seq, epoch: upto.epoch };
         match self.ask(|| Ok(self.of_inbox(&device)), question).await? {
             Some(Answer::Trimmed(trimmed)) => return Ok(trimmed),
             Some(_) => return Err(Unavailable),
             None => {}
         }
         let (done, answer) = then();
-        self.push_device(&device.clone(), Command::Trim { device, to, done: Some(done) });
+        self.push_device(&device.clone(), Command::Trim { device, upto, done: Some(done) });
         answer.await.unwrap_or(Err(Unavailable))
     }
 
@@ -342,7 +343,7 @@ impl Homes {
             &id,
             match errand {
                 Errand::Remove(seq) => Command::Remove { device, seq },
-                Errand::Trim(to) => Command::Trim { device, to, done: None },
+                Errand::Trim(seq) => Command::Trim { device, upto: Upto { seq, epoch: None }, done: None },
                 Errand::Acknowledge(key) => Command::Acknowledge { device, key },
             },
         );

@@ -60,12 +60,14 @@ impl Committer {
                 }
                 Ok(())
             }
-            Command::Trim { device, to, done } => {
-                let (gone, pending) = self.boxes.change(&*self.store, &device, now, |mailbox| {
-                    let gone = mailbox.inbox.trim(to);
-                    (gone, mailbox.inbox.len() as u64)
+            Command::Trim { device, upto, done } => {
+                let store = self.store.epoch();
+                let (gone, pending, epoch) = self.boxes.change(&*self.store, &device, now, |mailbox| {
+                    let epoch = mailbox.inbox.head().epoch(store);
+                    let gone = if upto.is_of(epoch) { mailbox.inbox.trim(upto.seq) } else { Vec::new() };
+                    (gone, mailbox.inbox.len() as u64, epoch)
                 })?;
-                let trimmed = Trimmed { gone: gone.len() as u64, pending };
+                let trimmed = Trimmed { gone: gone.len() as u64, pending, epoch };
                 writes.extend(
                     gone.iter().map(|seq| Write::Delete { table: Table::Inbox, key: keys::envelope(&device, *seq) }),
                 );

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::boxes::Mailbox;
-use crate::model::ids::ClientId;
+use crate::model::codes::{Code, Refusal};
+use crate::model::ids::{ClientId, Epoch};
 use crate::push::Provider;
 
 /// A device that has been here.
@@ -34,4 +35,15 @@ pub struct Trimmed {
     pub gone: u64,
     /// Envelopes that still wait.
     pub pending: u64,
+    /// That of the inbox's numbers. Where the acknowledgement named another one, nothing left.
+    pub epoch: Epoch,
+}
+
+impl Trimmed {
+    /// For an acknowledgement that named another epoch.
+    pub fn refusal(&self) -> Refusal {
+        let message =
+            format!("the inbox has begun anew, in epoch {}: fetch it again, and acknowledge its numbers", self.epoch.0);
+        Refusal::new(Code::Conflict, message)
+    }
 }

@@ -10,7 +10,7 @@ use super::copies::Copy;
 use super::moving::Part;
 use super::profile::{Profile, Trimmed};
 use super::queue::TokenChange;
-use crate::model::ids::{ClientId, NodeId, Seq};
+use crate::model::ids::{ClientId, Epoch, NodeId, Seq};
 use crate::wire::config_request::{Fetch, First, More, Page};
 
 /// What one server asks of another.
@@ -27,7 +27,7 @@ pub(super) enum Question {
     /// To the home of the inbox. Answered by [`Answer::Page`].
     Fetch { device: NodeId, fetch: WireFetch },
     /// To the home of the inbox. Answered by [`Answer::Trimmed`].
-    Trim { device: NodeId, to: Seq },
+    Trim { device: NodeId, to: Seq, epoch: Option<Epoch> },
     /// To the home of the inbox: how much was lost since the device was told. Answered by [`Answer::Count`].
     Tell { device: NodeId },
     /// To the other one of home and deputy. Answered by [`Answer::Done`] when they are durable there.

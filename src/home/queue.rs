@@ -20,6 +20,7 @@ use crate::metrics;
 use crate::model::codes::{Code, Refusal};
 use crate::model::envelope::Encoded;
 use crate::model::ids::{ClientId, NodeId, Seq};
+use crate::model::inbox::Upto;
 use crate::model::lane::Why;
 use crate::model::seen::Key;
 use crate::push::{Provider, PushToken};
@@ -118,7 +119,7 @@ pub(super) enum Command {
     },
     Trim {
         device: NodeId,
-        to: Seq,
+        upto: Upto,
         done: Option<Then<Trimmed>>,
     },
     /// The device is here: it is known from now on, and belongs to this client.

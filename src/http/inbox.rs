@@ -9,6 +9,7 @@ use super::error::Rejection;
 use super::params::Params;
 use super::{Answer, Shared};
 use crate::model::ids::{Epoch, Seq};
+use crate::model::inbox::Upto;
 use crate::wire::config_request::{DEFAULT_LIMIT, Fetch, First, MAX_LIMIT, More, Page};
 use crate::wire::native::with_seq;
 
@@ -76,12 +77,16 @@ pub(super) async fn acknowledge(state: Shared, request: HttpRequest) -> Answer {
     let params = Params::parse(request.query_string())?;
     let identity = with_params(&state, &request, &params, Demand::Key).await?;
     params.demand("to")?;
-    let to = Seq(params.number("to")?.unwrap_or_default());
+    let seq = Seq(params.number("to")?.unwrap_or_default());
+    let upto = Upto { seq, epoch: params.number("epoch")?.map(Epoch) };
+    let trimmed = state.site.home.trim(identity.node.clone(), upto).await?;
+    if !upto.is_of(trimmed.epoch) {
+        return Err(trimmed.refusal().into());
+    }
     // What is acknowledged here need not be sent on an edge any more.
     if let Some(device) = state.site.view.devices.get(identity.node.as_str()) {
-        state.site.view.on(&device, |lane, now, out| lane.ack_to(to, now, out));
+        state.site.view.on(&device, |lane, now, out| lane.ack_to(seq, now, out));
     }
-    let trimmed = state.site.home.trim(identity.node.clone(), to).await?;
     if trimmed.pending == 0 {
         state.push.emptied(identity.node);
     }

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use super::codes::{Code, Refusal, kind};
 use super::envelope::{Dest, Envelope};
-use super::ids::{ClientId, EnvelopeId, NodeId, Seq, SessionId};
+use super::ids::{ClientId, EnvelopeId, NodeId, SessionId};
+use super::inbox::Upto;
 use super::session::{Requester, Role, Session, Unreachable};
 
 /// Who sends, as its key says.
@@ -82,7 +83,7 @@ pub enum Decision {
         src_id: NodeId,
         id: EnvelopeId,
     },
-    AckTo(Seq),
+    AckTo(Upto),
     Membership {
         session: SessionId,
         what: Membership,
@@ -120,7 +121,7 @@ pub fn decide(sender: &Sender, envelope: &Envelope, sessions: &impl Sessions) ->
 
 fn ack(envelope: &Envelope) -> Decision {
     match (&envelope.src_id, &envelope.id, envelope.seq) {
-        (_, _, Some(seq)) => Decision::AckTo(seq),
+        (_, _, Some(seq)) => Decision::AckTo(Upto { seq, epoch: envelope.epoch }),
         (Some(src_id), Some(id), None) => Decision::AckOne { src_id: src_id.clone(), id: id.clone() },
         _ => Decision::Refuse(Refusal::new(Code::BadEnvelope, "an ACK names a seq, or a src_id and an id")),
     }

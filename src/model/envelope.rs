@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde::Serialize;
 
 use super::codes::kind;
-use super::ids::{ClientId, EnvelopeId, Millis, NodeId, Seq, SessionId};
+use super::ids::{ClientId, EnvelopeId, Epoch, Millis, NodeId, Seq, SessionId};
 
 /// Whom an envelope is for. `dest_id` goes before `dest_client_id`, that before `dest_session_id`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,6 +75,8 @@ pub struct Envelope {
     pub src_id: Option<NodeId>,
     /// `seq`, only in an ACK.
     pub seq: Option<Seq>,
+    /// `epoch`, only in an ACK: that of `seq`.
+    pub epoch: Option<Epoch>,
     /// The JSON of `payload`, byte for byte; for control frames and push titles.
     pub payload: Option<Bytes>,
     /// The members of the object to pass on, byte for byte as they came (without the braces, comma-separated):

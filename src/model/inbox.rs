@@ -120,6 +120,22 @@ impl Head {
     }
 }
 
+/// How far an acknowledgement reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Upto {
+    /// Up to and including this one.
+    pub seq: Seq,
+    /// In which the number was given, where the device says so: in another one it means nothing, and takes nothing out.
+    pub epoch: Option<Epoch>,
+}
+
+impl Upto {
+    /// Whether it is about an inbox whose numbers are of `epoch`.
+    pub fn is_of(self, epoch: Epoch) -> bool {
+        self.epoch.is_none_or(|of| of == epoch)
+    }
+}
+
 /// What became of an append.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Appended {

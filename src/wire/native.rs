@@ -18,7 +18,7 @@ use super::field::{self, Field, WireError};
 use super::frame::TextFrame;
 use crate::model::codes::kind;
 use crate::model::envelope::{Dest, Encoded, Envelope, Feature, Stamp};
-use crate::model::ids::{ClientId, EnvelopeId, MAX_COLLAPSE_KEY, MAX_REFERENCE, Millis, NodeId, Seq};
+use crate::model::ids::{ClientId, EnvelopeId, Epoch, MAX_COLLAPSE_KEY, MAX_REFERENCE, Millis, NodeId, Seq};
 
 /// Longest time to live: ten years, in milliseconds.
 pub const MAX_TTL_MS: u64 = 10 * 365 * 24 * 60 * 60 * 1000;
@@ -71,6 +71,7 @@ keys! {
     SrcClientId = "src_client_id",
     Timestamp = "timestamp",
     Seq = "seq",
+    Epoch = "epoch",
     SessionEpoch = "session_epoch",
     SessionSeq = "session_seq",
     AnonymizeSrcId = "anonymize_src_id",
@@ -96,7 +97,8 @@ impl Key {
             | Self::Feature
             | Self::Reference
             | Self::TtlMs
-            | Self::Collapse => false,
+            | Self::Collapse
+            | Self::Epoch => false,
         }
     }
 }
@@ -115,6 +117,7 @@ pub fn decode(text: &ByteString, from: Origin) -> Result<Envelope, WireError> {
     check_kind(kind, dest.as_ref())?;
     let id = fields.get(Key::Id).map(Field::id).transpose()?;
     let (src_id, seq) = fields.claims(kind, from)?;
+    let epoch = fields.number_of_ack(kind, Key::Epoch)?.map(Epoch);
     if kind == kind::ACK && seq.is_none() && (src_id.is_none() || id.is_none()) {
         return Err(WireError::Ack);
     }
@@ -132,6 +135,7 @@ pub fn decode(text: &ByteString, from: Origin) -> Result<Envelope, WireError> {
         collapse_key: fields.get(Key::Collapse).map(collapse_key).transpose()?,
         src_id,
         seq,
+        epoch,
         payload: fields.values[Key::Payload as usize].map(|raw| text.as_bytes().slice_ref(raw.as_bytes())),
         members: fields.members(text),
     })
@@ -272,9 +276,13 @@ impl<'a> Fields<'a> {
             return Ok((None, None));
         }
         let src_id = self.get(Key::SrcId).map(Field::id).transpose()?;
-        let seq =
-            self.get(Key::Seq).filter(|_| kind == kind::ACK).map(|field| field.integer(0..=i64::MAX)).transpose()?;
-        Ok((src_id, seq.map(|seq| Seq(seq as u64))))
+        Ok((src_id, self.number_of_ack(kind, Key::Seq)?.map(Seq)))
+    }
+
+    /// What means something in an ACK only; elsewhere it is not even looked at.
+    fn number_of_ack(&self, kind: i64, key: Key) -> Result<Option<u64>, WireError> {
+        let field = self.get(key).filter(|_| kind == kind::ACK);
+        Ok(field.map(|field| field.integer(0..=i64::MAX)).transpose()?.map(|number| number as u64))
     }
 
     /// What passes on: a slice of `text` where the client left the server's keys alone, as it should.

@@ -184,6 +184,21 @@ def test_sync_over_http(server, filled):
     assert (empty["messages"], empty["from_seq"], empty["to_seq"], empty["more"]) == ([], None, None, False)
 
 
+def test_a_number_of_another_epoch_takes_nothing_out(server, device, filled):
+    """What a device remembers of an inbox that has begun anew since says nothing of what is there now."""
+    page, key = server.inbox(filled, limit=5), server.key(filled)
+    for stale in (page["epoch"] - 1, page["epoch"] + 1):
+        server.refused("DELETE", f"/v1/inbox?to=5&epoch={stale}", 409, "conflict", key=key)
+    one = device(filled)
+    one.send(type=ACK, seq=5, epoch=page["epoch"] - 1, reference="kept")
+    assert one.expect(type=ERROR)["code"] == "conflict"
+    assert payloads(one.fetch()) == list(range(1, 13))
+    one.send(type=ACK, seq=2, epoch=page["epoch"])
+    assert payloads(one.fetch()) == list(range(3, 13))
+    assert server.ok("DELETE", f"/v1/inbox?to=5&epoch={page['epoch']}", key=key) == {"acknowledged": 3, "pending": 7}
+    server.refused("DELETE", "/v1/inbox?to=5&epoch=new", 400, "bad_request", key=key)
+
+
 @pytest.mark.parametrize(
     "method,query", [("GET", "after=x"), ("GET", "limit=0"), ("GET", "limit=-1"), ("DELETE", ""), ("DELETE", "to=all")]
 )

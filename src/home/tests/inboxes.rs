@@ -3,6 +3,7 @@
 use super::*;
 use crate::home::keys;
 use crate::model::ids::Seq;
+use crate::model::inbox::Upto;
 use crate::store::Table;
 
 #[test]
@@ -16,7 +17,7 @@ fn an_inbox_is_used_from_any_server() {
     assert_eq!(world.a.inbox(&device), ["m0", "m1", "m2"]);
     assert_eq!(world.b.inbox(&device), ["m0", "m1", "m2"]);
     assert_eq!(block_on(world.b.homes.register(id(&device), None)), Ok(3));
-    assert_eq!(block_on(world.b.homes.trim(id(&device), Seq(2))).unwrap().pending, 1);
+    assert_eq!(block_on(world.b.homes.trim(id(&device), Upto { seq: Seq(2), epoch: None })).unwrap().pending, 1);
     assert_eq!(world.a.inbox(&device), ["m2"]);
     let profile = block_on(world.b.homes.profile(id(&device))).unwrap().unwrap();
     assert_eq!(profile.pending, 1);

@@ -3,6 +3,7 @@
 use super::*;
 use crate::home::keys;
 use crate::model::ids::Seq;
+use crate::model::inbox::Upto;
 use crate::model::members::Members;
 use crate::store::Table;
 use crate::wire::config_request::More;
@@ -16,7 +17,7 @@ fn joined(devices: &[String]) -> World {
         for n in 0..3 {
             assert_eq!(status(a.send(device, &format!("{device}-{n}"))), Some(Status::Stored));
         }
-        block_on(a.homes.trim(id(device), Seq(1))).unwrap();
+        block_on(a.homes.trim(id(device), Upto { seq: Seq(1), epoch: None })).unwrap();
     }
     let b = Arc::new(Server::start("b", &["b"], 1, store(6)));
     let wire = Wire::between(a.clone(), b.clone());
@@ -150,7 +151,7 @@ fn shared(devices: &[String]) -> World {
         for n in 0..3 {
             assert_eq!(status(world.a.send(device, &format!("{device}-{n}"))), Some(Status::Stored));
         }
-        block_on(world.a.homes.trim(id(device), Seq(1))).unwrap();
+        block_on(world.a.homes.trim(id(device), Upto { seq: Seq(1), epoch: None })).unwrap();
     }
     world
 }
