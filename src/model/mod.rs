@@ -15,6 +15,8 @@ pub mod heartbeat;
 pub mod ids;
 pub mod inbox;
 pub mod lane;
+#[cfg(test)]
+pub(crate) mod mangled;
 pub mod members;
 pub mod numbering;
 pub mod outbox;

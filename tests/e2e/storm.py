@@ -119,8 +119,6 @@ def main():
         for _, pipe in workers:
             tally.add(pipe.recv())
         queues.ends.set()
-        for _, pipe in workers:
-            pipe.send("end")
         refused = {f"{where} {status}": count for (where, status), count in sorted(tally.refused.items())}
         opened = sorted(at - begin for at in tally.opened)
         took = [opened[int((len(opened) - 1) * share)] for share in (0.5, 0.9, 1.0)]
@@ -137,6 +135,8 @@ def main():
                 f"{server.name}: {server.metric('sparkmesh_connections'):.0f} devices, {counted:.0f} handshakes refused, at most "
                 f"{queues.highest[server.name]} connections not yet taken, resident {server.resident_bytes() / 1e6:.0f} MB"
             )
+        for _, pipe in workers:
+            pipe.send("end")
     finally:
         for process, _ in workers:
             process.join(5)
