@@ -10,6 +10,7 @@ use actix_web::dev::{Extensions, ServerHandle};
 use actix_web::{App, HttpServer, web};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
+use tokio::task::JoinError;
 
 use crate::auth::key::Keyring;
 use crate::auth::secrets::{SecretError, Secrets};
@@ -23,7 +24,9 @@ use crate::http::State;
 use crate::link::{self, Dialler, Host, Links};
 use crate::model::ids::Epoch;
 use crate::model::inbox::Limits;
+use crate::model::keyed;
 use crate::node::{Company, DialBy, Drain, Drained, Listening, Node, Offers, Setup, Standing};
+use crate::outside;
 use crate::push::{PushError, PushHandle, PushQueue};
 use crate::store::memory::MemoryStore;
 use crate::store::sled::SledStore;
@@ -73,6 +76,7 @@ impl AppError {
 
 /// Runs a server until it is told to end by SIGTERM or SIGINT, and has gone away.
 pub async fn serve(config: Config) -> Result<(), AppError> {
+    keyed::set_key(outside::chance());
     let data_dir = Arc::new(DataDir::open(&config.data_dir)?);
     let secrets = Secrets::load(&config.secret)?;
     let identity = data_dir.begin(config.node_id.as_ref())?;
@@ -87,16 +91,18 @@ pub async fn serve(config: Config) -> Result<(), AppError> {
     parts.site.node.do_send(Listening(state.address()));
     let of_offers = state.clone();
     parts.site.node.do_send(Offers(Box::new(move |device| of_offers.offer_elsewhere(device))));
+    let handle = server.handle();
+    let mut running = actix_web::rt::spawn(server);
+    tokio::select! {
+        result = &mut running => return ended(result),
+        () = links.thread_offered() => {}
+    }
     let dialler = Dialler::begin(&links, state.config.links.plan, state.config.links.peers.clone());
     parts.site.node.do_send(DialBy(dialler.recipient()));
     // Only now are there devices that could be reached.
     println_ready(&state);
-    let handle = server.handle();
-    let mut running = actix_web::rt::spawn(server);
     tokio::select! {
-        result = &mut running => {
-            result.unwrap_or_else(|error| Err(io::Error::other(error))).map_err(AppError::Run)?;
-        }
+        result = &mut running => ended(result)?,
         () = end_wanted() => {}
         () = parts.site.standing.leaving() => {}
     }
@@ -106,6 +112,11 @@ pub async fn serve(config: Config) -> Result<(), AppError> {
     }
     drop(data_dir);
     Ok(())
+}
+
+/// The HTTP side has ended by itself.
+fn ended(result: Result<io::Result<()>, JoinError>) -> Result<(), AppError> {
+    result.unwrap_or_else(|error| Err(io::Error::other(error))).map_err(AppError::Run)
 }
 
 /// Everything behind the door.

@@ -18,6 +18,7 @@
 //! | [`push`] | waking phones |
 //! | [`auth`], [`http`], [`tls`] | the way in |
 //! | [`config`], [`cli`], [`app`] | settings, commands, wiring |
+//! | [`outside`] | time, chance and what blocks, as a thread has them |
 //! | [`client`], [`mod@bench`] | the other end: a terminal client and a load generator |
 //!
 //! # The way of one message
@@ -62,6 +63,7 @@ pub mod link;
 pub mod metrics;
 pub mod model;
 pub mod node;
+pub mod outside;
 pub mod push;
 pub mod store;
 pub mod tls;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 /// Modules of this crate that a module may name. `*` is all.
 const MODULES: &[(&str, &[&str])] = &[
     ("model", &[]),
+    ("outside", &["model"]),
     ("wire", &["model"]),
     ("metrics", &["model"]),
     ("config", &["model", "metrics", "tls"]),
@@ -15,11 +16,11 @@ const MODULES: &[(&str, &[&str])] = &[
     ("store", &["model", "metrics", "config"]),
     ("push", &["model", "metrics", "config", "tls", "store"]),
     ("auth", &["model", "metrics", "config", "tls"]),
-    ("view", &["model", "wire", "metrics", "config"]),
-    ("edge", &["model", "wire", "auth", "view", "metrics", "config", "node", "home"]),
+    ("view", &["outside", "model", "wire", "metrics", "config"]),
+    ("edge", &["outside", "model", "wire", "auth", "view", "metrics", "config", "node", "home"]),
     ("link", &["model", "wire", "auth", "view", "metrics", "config", "tls"]),
-    ("node", &["model", "wire", "view", "store", "push", "metrics", "config", "edge", "link", "home"]),
-    ("home", &["model", "wire", "view", "store", "push", "metrics", "config", "edge", "node"]),
+    ("node", &["outside", "model", "wire", "view", "store", "push", "metrics", "config", "edge", "link", "home"]),
+    ("home", &["outside", "model", "wire", "view", "store", "push", "metrics", "config", "edge", "node"]),
     ("http", &["model", "wire", "view", "auth", "edge", "link", "home", "node", "metrics", "config", "push", "store"]),
     ("app", &["*"]),
     ("cli", &["*"]),

@@ -15,6 +15,7 @@ use crate::model::pin::Pin;
 
 pub mod cidr;
 pub mod identity;
+pub mod keeper;
 pub mod origins;
 pub mod peers;
 pub mod probe;

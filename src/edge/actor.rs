@@ -4,7 +4,7 @@
 //! with it, which detaches its lane.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use actix::prelude::*;
 use actix_web::error::PayloadError;
@@ -14,10 +14,10 @@ use super::{Newcomer, Site};
 use crate::metrics;
 use crate::model::codes::{Close, Code, Refusal};
 use crate::model::decide::Sender;
-use crate::model::ids::ConnectionId;
+use crate::model::ids::{ConnectionId, Millis};
 use crate::model::rate::{Bucket, Limits};
 use crate::node::Attached;
-use crate::view::{Device, EdgeStop};
+use crate::view::{Device, EdgeStop, steady};
 use crate::wire::frame;
 use crate::wire::notice::{About, ErrorNotice, Notice};
 
@@ -33,7 +33,7 @@ pub struct Edge {
     /// What is dropped last: the place in the lane.
     _attached: Attached,
     bucket: Bucket,
-    since: Instant,
+    since: Millis,
     ending: Ending,
 }
 
@@ -61,7 +61,7 @@ impl Edge {
             connection: attached.connection,
             _attached: attached,
             bucket: Bucket::new(limits, Duration::ZERO),
-            since: Instant::now(),
+            since: steady(),
             ending: Ending::No,
         }
     }
@@ -138,7 +138,7 @@ impl StreamHandler<Result<AggregatedMessage, ProtocolError>> for Edge {
         match item {
             Ok(message) => {
                 let bytes = size_of(&message);
-                let admitted = self.bucket.take(bytes, self.since.elapsed());
+                let admitted = self.bucket.take(bytes, Duration::from_millis(steady().since(self.since)));
                 match admitted {
                     Ok(()) => self.hear(message, ctx),
                     Err(exceeded) => {

@@ -16,6 +16,7 @@ use crate::model::envelope::{Envelope, Status};
 use crate::model::ids::{EnvelopeId, NodeId, SessionId};
 use crate::model::seen::Key;
 use crate::model::session::{Join, Mask};
+use crate::outside;
 use crate::view::{Message, Payer, Ticket, Whom, fresh_id, now};
 use crate::wire::config_request::{self, Answer, ConfigRequest, Page};
 use crate::wire::native::{self, Origin};
@@ -93,7 +94,7 @@ impl Edge {
             Membership::Join => {
                 let mask = match (wish.anonymous_id, wish.is_anonymous) {
                     (Some(id), _) => Mask::Anonymous(id),
-                    (None, true) => Mask::Random(rand::random()),
+                    (None, true) => Mask::Random(outside::chance()),
                     (None, false) => Mask::Named,
                 };
                 Operation::Join(session.clone(), Join { node: wish.node_id, mask })

@@ -8,7 +8,7 @@
 //! - its lock is taken under a lane's, never the other way round, so lanes are answered after it is released, or by the
 //!   committer.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -19,6 +19,7 @@ use crate::metrics;
 use crate::model::custody::{Acquaintance, Outcome, Verdict};
 use crate::model::frames::{Carried, Dispatch};
 use crate::model::ids::{Incarnation, Millis, NodeId, Seq};
+use crate::model::keyed::HashMap;
 use crate::model::lane::{End, Kept, Why};
 use crate::model::outbox::Custody;
 use crate::view::{Device, Mesh, Parcel, Ticket, View, Whom, now, parcel, steady};

@@ -4,7 +4,6 @@
 //! to its ids: what there is of them moves here in the background. Until such a former home has said that all has come,
 //! whatever is asked of an id that may have been its own waits until it has given that one.
 
-use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -15,6 +14,7 @@ use super::boxes::put_json;
 use super::question::{Answer, Question};
 use super::queue::Command;
 use crate::model::ids::{Millis, NodeId};
+use crate::model::keyed::{HashMap, HashSet};
 use crate::model::members::Members;
 use crate::model::placement::Placement;
 use crate::store::Journal;
@@ -88,10 +88,10 @@ impl State {
         if unsettled.iter().any(|(server, all)| self.unsettled.get(server) != Some(all)) {
             self.round += 1;
             self.since = steady();
-            self.come = HashSet::new();
+            self.come = HashSet::default();
         }
         if unsettled.is_empty() {
-            self.come = HashSet::new();
+            self.come = HashSet::default();
         }
         self.unsettled = unsettled;
     }

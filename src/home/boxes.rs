@@ -3,7 +3,6 @@
 //! Owned by the committer alone. Invariant: what is here equals what the store has, plus the writes of the group at hand;
 //! after a failed commit everything the group touched is forgotten, and read again.
 
-use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -14,6 +13,7 @@ use super::record::Record;
 use crate::metrics;
 use crate::model::ids::{ClientId, Millis, NodeId, Seq};
 use crate::model::inbox::{Head, Inbox, Limits, Loss};
+use crate::model::keyed::{HashMap, HashSet};
 use crate::push::PushToken;
 use crate::store::{Order, Store, StoreError, Table, Write};
 

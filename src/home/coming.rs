@@ -4,10 +4,10 @@
 //! Whatever is stored from then on either finds the device attached there, or comes before it and is read from the
 //! inbox; that the attachment itself is heard of later, by another way, does no harm.
 
-use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use crate::model::ids::{Millis, NodeId};
+use crate::model::keyed::HashMap;
 
 /// For how long at least a device is expected, in milliseconds; twice that at most. All have heard of it by then.
 const EXPECTED_MS: u64 = 5_000;
@@ -30,7 +30,7 @@ impl Coming {
         let age = now.since(expected.since);
         if age >= EXPECTED_MS {
             let recent = std::mem::take(&mut expected.recent);
-            expected.former = if age < 2 * EXPECTED_MS { recent } else { HashMap::new() };
+            expected.former = if age < 2 * EXPECTED_MS { recent } else { HashMap::default() };
             expected.since = now;
         }
         act(&mut expected)

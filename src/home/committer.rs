@@ -2,6 +2,7 @@
 //!
 //! It takes all that waits, works out what that means for the inboxes, makes it durable with one commit, and only then
 //! answers: lanes and senders hear "stored" after the disk has it. While it commits, the next group gathers.
+//! A [`Round`] is what stands between the two: it is planned, made durable, and then finished.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -22,7 +23,7 @@ use crate::model::ids::{Millis, NodeId, Seq};
 use crate::model::inbox::Limits;
 use crate::model::lane::{End, Kept, Why};
 use crate::push::Notification;
-use crate::store::{Done, Store, Unavailable, Write};
+use crate::store::{Done, Store, StoreError, Unavailable, Write};
 use crate::view::{Acquaintance, Device, Parcel, View, now, steady};
 
 /// Without work for this long, the committer looks after the store.
@@ -102,26 +103,72 @@ pub(super) struct Held {
     pub(super) why: Why,
 }
 
+/// What is to become durable with one commit, and what is answered then. Invariant: one round at a time, and each is
+/// finished before the next one begins.
+pub struct Round {
+    writes: Vec<Write>,
+    answers: Vec<(Answer, Need)>,
+    began: Millis,
+    occasion: Occasion,
+}
+
+impl Round {
+    /// In the order in which they are to be applied: of a commit that a crash cuts short a beginning may be durable.
+    pub fn writes(&self) -> &[Write] {
+        &self.writes
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Occasion {
+    Asked,
+    Housekeeping,
+}
+
+/// What a committer that looks for work comes upon.
+pub(super) enum Work {
+    Round(Round),
+    /// Nothing came for a while.
+    Nothing,
+    /// Nothing will come any more.
+    Over,
+}
+
 impl Committer {
     pub(super) fn run(mut self) {
         loop {
-            match self.queue.take(QUIET) {
-                Group::Commands(commands) => self.group(commands),
-                Group::Quiet => self.rest(),
-                Group::Closed => return,
+            match self.begin(QUIET) {
+                Work::Round(round) => {
+                    let result = self.commit(&round);
+                    self.finish(round, result);
+                }
+                Work::Nothing => self.rest(),
+                Work::Over => return,
             }
-            self.keep_house();
         }
     }
 
-    fn group(&mut self, commands: Vec<Command>) {
-        let now = now();
+    /// Plans what waits, at most after `patience`. What is planned counts for what comes next, but nobody is told of it before
+    /// [`Self::finish`].
+    pub(super) fn begin(&mut self, patience: Duration) -> Work {
+        if let Some(round) = self.keep_house() {
+            return Work::Round(round);
+        }
+        match self.queue.take(patience) {
+            Group::Commands(commands) => Work::Round(self.group(commands)),
+            Group::Quiet => Work::Nothing,
+            Group::Closed => Work::Over,
+        }
+    }
+
+    fn group(&mut self, commands: Vec<Command>) -> Round {
+        let began = now();
         let mut writes = Vec::with_capacity(commands.len());
         let mut answers = Vec::with_capacity(commands.len());
         let mut needs = Vec::with_capacity(commands.len());
         for command in commands {
             let (written, answered) = (writes.len(), answers.len());
-            if let Err(error) = self.plan(command, now, &mut writes, &mut answers) {
+            if let Err(error) = self.plan(command, began, &mut writes, &mut answers) {
                 log::error!("the store cannot be read: {error}");
             }
             needs.resize(answers.len(), Need::Nothing);
@@ -130,13 +177,21 @@ impl Committer {
             }
         }
         let writes = self.with_heads(writes);
-        let result = self.commit(&writes);
+        Round { writes, answers: answers.into_iter().zip(needs).collect(), began, occasion: Occasion::Asked }
+    }
+
+    /// The round is durable, or is not.
+    pub(super) fn finish(&mut self, round: Round, result: Result<(), StoreError>) {
+        let result = self.judge(result);
         if result.is_ok() {
-            self.boxes.committed(now);
+            self.boxes.committed(round.began);
+            if round.occasion == Occasion::Housekeeping {
+                self.boxes.forget_empty(round.began);
+            }
         } else {
             self.boxes.failed();
         }
-        for (answer, need) in answers.into_iter().zip(needs) {
+        for (answer, need) in round.answers {
             // Who had nothing to write is not harmed by those who had.
             let result = if need == Need::Commit { result } else { Ok(()) };
             self.answer(answer, result);
@@ -152,14 +207,18 @@ impl Committer {
         all
     }
 
-    fn commit(&mut self, writes: &[Write]) -> Result<(), Unavailable> {
-        if writes.is_empty() {
+    fn commit(&self, round: &Round) -> Result<(), StoreError> {
+        if round.writes.is_empty() {
             return Ok(());
         }
         let began = Instant::now();
-        let result = self.store.commit(writes);
+        let result = self.store.commit(&round.writes);
         metrics::COMMIT_SECONDS.observe(began.elapsed().as_secs_f64());
-        metrics::COMMIT_WRITES.observe(writes.len() as f64);
+        metrics::COMMIT_WRITES.observe(round.writes.len() as f64);
+        result
+    }
+
+    fn judge(&mut self, result: Result<(), StoreError>) -> Result<(), Unavailable> {
         match (&result, std::mem::replace(&mut self.health, if result.is_ok() { Health::Good } else { Health::Bad })) {
             (Err(error), Health::Good) => log::error!("nothing can be made durable now: {error}"),
             (Ok(()), Health::Bad) => log::warn!("the store takes writes again"),
@@ -269,10 +328,10 @@ impl Committer {
         }
     }
 
-    fn keep_house(&mut self) {
+    fn keep_house(&mut self) -> Option<Round> {
         let now = now();
         if now.since(self.kept_house) < HOUSEKEEPING_MS {
-            return;
+            return None;
         }
         self.kept_house = now;
         let usage = self.store.usage();
@@ -289,12 +348,6 @@ impl Committer {
             lose(&device, &expired.unwrap_or_default(), &mut writes);
         }
         let writes = self.with_heads(writes);
-        match self.commit(&writes) {
-            Ok(()) => {
-                self.boxes.committed(now);
-                self.boxes.forget_empty(now);
-            }
-            Err(Unavailable) => self.boxes.failed(),
-        }
+        Some(Round { writes, answers: Vec::new(), began: now, occasion: Occasion::Housekeeping })
     }
 }

@@ -4,7 +4,6 @@
 //! after a pause. A server that has come back asks all others to hand back what they have changed in its stead, and
 //! serves small records when they have, or after [`RETURN_MS`].
 
-use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::{Mutex, PoisonError};
 
@@ -16,6 +15,7 @@ use super::question::{Answer, Question};
 use super::remote::Reply;
 use super::{Homes, keys};
 use crate::model::ids::{Millis, NodeId};
+use crate::model::keyed::HashMap;
 use crate::store::{Journal, Order, Table, Unavailable, Write};
 use crate::view::{Kept, View, steady};
 
@@ -106,7 +106,7 @@ impl Homes {
     /// This server has come back to a mesh of several: it serves no small records before it has what it is owed.
     pub(super) fn return_home(&self, view: &View) {
         view.mesh.returning().begin(Kept::Records);
-        self.debts().returning(|returning| *returning = Some(Return { since: steady(), asked: HashMap::new() }));
+        self.debts().returning(|returning| *returning = Some(Return { since: steady(), asked: HashMap::default() }));
         self.bell().ring(&[]);
     }
 }

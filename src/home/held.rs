@@ -5,10 +5,11 @@
 //! which they were taken; while something is held for a device, newer ones queue behind it; what is held stays so until
 //! somebody has it durably, or the recipient has acknowledged it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use crate::metrics;
 use crate::model::ids::{Millis, NodeId};
+use crate::model::keyed::HashMap;
 
 /// Bytes held for one device; a single envelope is always taken.
 const MAX_BYTES_EACH: u64 = 16 << 20;

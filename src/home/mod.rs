@@ -14,6 +14,7 @@ mod coming;
 mod committer;
 mod copies;
 mod debts;
+mod hands;
 mod held;
 mod homes;
 mod keys;
@@ -31,13 +32,13 @@ pub mod sessions;
 mod sweep;
 
 use std::sync::Arc;
-use std::thread::JoinHandle;
 
 use tokio::sync::oneshot;
 
 pub use blank::{is_blank, is_given_away};
 pub use boxes::MAX_TOKENS;
-pub use committer::{Content, Waker};
+pub use committer::{Content, Round, Waker};
+pub use hands::{Hands, Threads};
 pub use homes::Homes;
 pub use profile::{Profile, Trimmed};
 pub use queue::TokenChange;
@@ -62,30 +63,11 @@ pub struct Home {
     epoch: Epoch,
 }
 
-/// The homes before their threads are started.
+/// The homes before anybody works for them.
 pub struct Desk {
     home: Home,
     homes: Homes,
     store: Arc<dyn Store>,
-}
-
-/// The threads of the homes.
-pub struct Threads {
-    committer: JoinHandle<()>,
-    postman: JoinHandle<()>,
-}
-
-impl Threads {
-    /// Waits until all that was handed over is durable and answered. To be called after [`Homes::close`], on a thread that
-    /// may block.
-    pub fn join(self) {
-        if self.postman.join().is_err() {
-            log::error!("the postman ended with a fault");
-        }
-        if self.committer.join().is_err() {
-            log::error!("the committer ended with a fault");
-        }
-    }
 }
 
 impl Home {
@@ -139,11 +121,19 @@ impl Desk {
         self.homes.clone()
     }
 
-    /// Starts the committer, the reader and the postman.
+    /// As [`Self::hands`], each on a thread of its own.
     ///
     /// # Errors
     /// When a thread cannot be started, or the held mail cannot be read.
     pub fn start(self, view: Arc<View>, limits: Limits, wake: Waker, content: Content) -> std::io::Result<Threads> {
+        self.hands(view, limits, wake, content)?.start()
+    }
+
+    /// The committer, the reader and the postman, for `view`; from now on the homes answer as far as these are moved.
+    ///
+    /// # Errors
+    /// When the held mail cannot be read.
+    pub fn hands(self, view: Arc<View>, limits: Limits, wake: Waker, content: Content) -> std::io::Result<Hands> {
         let committer = Committer {
             queue: self.home.queue.clone(),
             reads: self.home.reads.clone(),
@@ -162,22 +152,7 @@ impl Desk {
         let mover = postman.restore().map_err(std::io::Error::other)?;
         self.homes.begin(view.clone());
         let reader = Reader { reads: self.home.reads, store: self.store, view };
-        let committer =
-            std::thread::Builder::new().name("committer".into()).spawn(move || end_with(move || committer.run()))?;
-        // Ends with the process: it only reads.
-        std::thread::Builder::new().name("reader".into()).spawn(move || end_with(move || reader.run()))?;
-        let postman =
-            std::thread::Builder::new().name("postman".into()).spawn(move || end_with(move || postman.run(mover)))?;
-        Ok(Threads { committer, postman })
-    }
-}
-
-/// A server without its committer or its reader would take messages and answer nobody. What is durable is safe, and
-/// whoever looks after the process starts it again.
-fn end_with(work: impl FnOnce()) {
-    if std::panic::catch_unwind(std::panic::AssertUnwindSafe(work)).is_err() {
-        log::error!("the home has a fault: this server ends");
-        std::process::abort();
+        Ok(Hands { committer, reader, postman, mover })
     }
 }
 

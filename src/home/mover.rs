@@ -5,7 +5,6 @@
 //! left to move, then it notes for which members that is so. A walk that a crash or an unreachable server has cut short begins
 //! anew.
 
-use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,6 +19,7 @@ use super::keys;
 use super::postman::Postman;
 use super::question::{Answer, Question};
 use crate::model::ids::{Millis, NodeId};
+use crate::model::keyed::HashMap;
 use crate::model::placement::Placement;
 use crate::store::{Journal, Order, Store, StoreError, Table, Write};
 use crate::view::steady;
@@ -201,7 +201,7 @@ impl Walk {
         };
         let from = if self.from.is_empty() { first } else { std::mem::take(&mut self.from) };
         let mut ship: Vec<NodeId> = Vec::new();
-        let mut copies: HashMap<NodeId, Vec<(Copy, Option<Bytes>)>> = HashMap::new();
+        let mut copies: HashMap<NodeId, Vec<(Copy, Option<Bytes>)>> = HashMap::default();
         let mut looked = 0;
         let mut next = Bytes::new();
         let own = postman.view.mesh.own();

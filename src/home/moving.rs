@@ -5,7 +5,7 @@
 //! has been added at the former home meanwhile stays there, and goes the same way later. What is of one device goes one time
 //! after the other: whoever asks for it while it is on its way waits until that is there.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::{Mutex, PoisonError};
 
@@ -25,6 +25,7 @@ use super::reader::Request;
 use super::record::Record;
 use crate::model::ids::{ClientId, Epoch, Millis, NodeId, Seq};
 use crate::model::inbox::Head;
+use crate::model::keyed::HashMap;
 use crate::store::{Order, Store, StoreError, Table, Unavailable, Write};
 
 /// Bytes of envelopes in one part; a single envelope is always taken.

@@ -48,11 +48,11 @@ impl Bell {
         self.rings.notify_one();
     }
 
-    /// Who can be reached again; `None`: it is over.
-    fn wait(&self) -> Option<Vec<NodeId>> {
+    /// Who can be reached again, at most after `patience`; `None`: it is over.
+    fn wait(&self, patience: Duration) -> Option<Vec<NodeId>> {
         let mut called = self.called.lock().unwrap_or_else(PoisonError::into_inner);
         if !called.rung && !called.closed {
-            called = self.rings.wait_timeout(called, ROUND).unwrap_or_else(PoisonError::into_inner).0;
+            called = self.rings.wait_timeout(called, patience).unwrap_or_else(PoisonError::into_inner).0;
         }
         let Called { reachable, closed, .. } = std::mem::take(&mut *called);
         called.closed = closed;
@@ -84,20 +84,31 @@ impl Postman {
     }
 
     pub(super) fn run(self, mut mover: Mover) {
-        while let Some(reachable) = self.homes.bell().wait() {
-            self.homes.remote().tick();
-            self.homes.abroad().tick(&self.view);
-            if !reachable.is_empty() {
-                self.homes_are_back(&reachable);
-            }
-            reachable.iter().for_each(|server| self.homes.debts().look(server));
-            self.settle_debts();
-            self.return_home();
-            mover.step(&self);
-            for device in self.homes.abroad().due() {
-                if self.can_go_on(&device) {
-                    self.send_on(&device);
-                }
+        while let Some(reachable) = self.homes.bell().wait(ROUND) {
+            self.round(&mut mover, &reachable);
+        }
+    }
+
+    /// As [`Self::run`] does it each time, for whoever has rung.
+    pub(super) fn turn(&self, mover: &mut Mover) {
+        if let Some(reachable) = self.homes.bell().wait(Duration::ZERO) {
+            self.round(mover, &reachable);
+        }
+    }
+
+    fn round(&self, mover: &mut Mover, reachable: &[NodeId]) {
+        self.homes.remote().tick();
+        self.homes.abroad().tick(&self.view);
+        if !reachable.is_empty() {
+            self.homes_are_back(reachable);
+        }
+        reachable.iter().for_each(|server| self.homes.debts().look(server));
+        self.settle_debts();
+        self.return_home();
+        mover.step(self);
+        for device in self.homes.abroad().due() {
+            if self.can_go_on(&device) {
+                self.send_on(&device);
             }
         }
     }

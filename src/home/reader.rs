@@ -95,6 +95,10 @@ impl Reads {
         self.filled.notify_one();
     }
 
+    fn next(&self) -> Option<Request> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    }
+
     fn take(&self) -> Request {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
@@ -115,38 +119,50 @@ pub(super) struct Reader {
 impl Reader {
     pub(super) fn run(self) {
         loop {
-            match self.reads.take() {
-                Request::Replay { whom, from, room } => {
-                    let device = whom.device();
-                    let (items, end) = self.replay(device, from, room).unwrap_or_else(|error| {
-                        log::error!("the inbox of {device} cannot be read: {error}");
-                        (Vec::new(), End::More)
-                    });
-                    match whom {
-                        Whom::Lane(device, generation) => self.view.page(&device, generation, items, end),
-                        Whom::Server { server, number, .. } => self.send(&server, number, &items, end),
-                    }
+            self.serve(self.reads.take());
+        }
+    }
+
+    /// What waits now; whether there was anything.
+    pub(super) fn turn(&self) -> bool {
+        let request = self.reads.next();
+        let any = request.is_some();
+        request.into_iter().for_each(|request| self.serve(request));
+        any
+    }
+
+    fn serve(&self, request: Request) {
+        match request {
+            Request::Replay { whom, from, room } => {
+                let device = whom.device();
+                let (items, end) = self.replay(device, from, room).unwrap_or_else(|error| {
+                    log::error!("the inbox of {device} cannot be read: {error}");
+                    (Vec::new(), End::More)
+                });
+                match whom {
+                    Whom::Lane(device, generation) => self.view.page(&device, generation, items, end),
+                    Whom::Server { server, number, .. } => self.send(&server, number, &items, end),
                 }
-                Request::Fetch { device, fetch, answer } => {
-                    let page = self.fetch(&device, fetch).map_err(|error| {
-                        log::error!("the inbox of {device} cannot be read: {error}");
-                        Unavailable
-                    });
-                    answer(page);
-                }
-                Request::Devices { client, then } => {
-                    then(moving::devices_now(&*self.store, &client).map_err(|_| Unavailable));
-                }
-                Request::Client { client, then } => {
-                    then(moving::devices_of(&*self.store, &client).map_err(|_| Unavailable));
-                }
-                Request::Pack { device, then } => {
-                    let parts = moving::pack(&*self.store, &device).map_err(|error| {
-                        log::error!("the inbox of {device} cannot be read: {error}");
-                        Unavailable
-                    });
-                    then(parts);
-                }
+            }
+            Request::Fetch { device, fetch, answer } => {
+                let page = self.fetch(&device, fetch).map_err(|error| {
+                    log::error!("the inbox of {device} cannot be read: {error}");
+                    Unavailable
+                });
+                answer(page);
+            }
+            Request::Devices { client, then } => {
+                then(moving::devices_now(&*self.store, &client).map_err(|_| Unavailable));
+            }
+            Request::Client { client, then } => {
+                then(moving::devices_of(&*self.store, &client).map_err(|_| Unavailable));
+            }
+            Request::Pack { device, then } => {
+                let parts = moving::pack(&*self.store, &device).map_err(|error| {
+                    log::error!("the inbox of {device} cannot be read: {error}");
+                    Unavailable
+                });
+                then(parts);
             }
         }
     }

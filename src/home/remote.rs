@@ -6,7 +6,6 @@
 //!
 //! What is asked is [`Question`]. Sessions speak words of their own through [`Remote::ask_session`] and [`Sessions`].
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
@@ -17,6 +16,7 @@ use super::question::{Answer, Question};
 use crate::metrics;
 use crate::model::frames::Dispatch;
 use crate::model::ids::{Millis, NodeId};
+use crate::model::keyed::HashMap;
 use crate::store::Unavailable;
 use crate::view::{NoWay, steady};
 

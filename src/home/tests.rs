@@ -1,6 +1,5 @@
 //! Two servers in one process: their homes, views and stores, and a wire between them that can be cut.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Waker as TaskWaker;
@@ -17,6 +16,7 @@ use crate::model::envelope::{Encoded, Status};
 use crate::model::frames::Denial;
 use crate::model::ids::{ConnectionId, Epoch, Incarnation, NodeId};
 use crate::model::inbox::Limits;
+use crate::model::keyed::HashMap;
 use crate::model::lane::{Options, Replay};
 use crate::model::outbox::{Acks, Class, Custody, Item, Keep, Prompt};
 use crate::model::placement::Placement;
@@ -271,7 +271,7 @@ impl World {
         for (own, other) in pairs {
             let mut topology = Topology::new(own.name.clone(), own.incarnation, about(Standing::Serving));
             let mut far = Topology::new(other.name.clone(), other.incarnation, about(Standing::Serving));
-            let mut links = HashMap::new();
+            let mut links = HashMap::default();
             if linked {
                 let _ = topology.set_links(vec![LinkState { peer: other.name.clone(), cost: 1 }]);
                 let _ = far.set_links(vec![LinkState { peer: own.name.clone(), cost: 1 }]);

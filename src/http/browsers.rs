@@ -2,6 +2,9 @@
 //!
 //! A page may read an answer only where its origin is allowed, and may open no socket where it is not. Requests without
 //! `Origin` come from no page and are not looked at; keys, not cookies, say who somebody is, so nothing else is at stake.
+//!
+//! With `--dev` the pages of this machine are allowed, so that one that was loaded from a server of a local mesh goes on with
+//! the others when that server dies. What they could ask for, every program of this machine can ask for as well.
 
 use actix_web::body::BoxBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
@@ -12,7 +15,9 @@ use actix_web::web::Data;
 use actix_web::{Error, HttpRequest, HttpResponse};
 
 use super::State;
+use super::dev::is_loopback;
 use super::error::Rejection;
+use crate::config::Mode;
 use crate::config::origins::Origin;
 use crate::edge::handshake::is_websocket;
 use crate::model::codes::{Code, Refusal};
@@ -35,7 +40,7 @@ enum Page {
 }
 
 impl Page {
-    fn of(headers: &HeaderMap, allowed: &[Origin]) -> Self {
+    fn of(headers: &HeaderMap, allowed: &[Origin], mode: Mode) -> Self {
         let Some(origin) = headers.get(header::ORIGIN) else { return Self::Own };
         // More than one, or one that is no text, is of no browser.
         let single = headers.get_all(header::ORIGIN).count() == 1;
@@ -48,6 +53,9 @@ impl Page {
         if sent_host.zip(host).is_some_and(|(sent, own)| sent.eq_ignore_ascii_case(own)) {
             return Self::Own;
         }
+        if mode == Mode::Dev && sent_host.is_some_and(is_loopback) {
+            return Self::Allowed(origin.clone());
+        }
         Self::Foreign
     }
 }
@@ -58,7 +66,7 @@ pub(super) async fn guard(
     request: ServiceRequest,
     next: Next<BoxBody>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
-    let page = Page::of(request.headers(), &state.config.allow_origins);
+    let page = Page::of(request.headers(), &state.config.allow_origins, state.config.mode);
     let (has_origin, plain) = (request.headers().contains_key(header::ORIGIN), request.request());
     let early = if head_size(plain) > MAX_HEAD {
         Some(refused(&Rejection::bad_request(format!("a request line and its headers have at most {MAX_HEAD} bytes"))))
@@ -120,12 +128,12 @@ mod tests {
 
     use super::*;
 
-    fn page(origin: Option<&'static str>) -> Page {
+    fn page(origin: Option<&'static str>, mode: Mode) -> Page {
         let mut request = TestRequest::default().insert_header((header::HOST, "Chat.example:8080"));
         if let Some(origin) = origin {
             request = request.insert_header((header::ORIGIN, origin));
         }
-        Page::of(request.to_http_request().headers(), &["https://app.example.org".parse().unwrap()])
+        Page::of(request.to_http_request().headers(), &["https://app.example.org".parse().unwrap()], mode)
     }
 
     #[test]
@@ -143,7 +151,20 @@ mod tests {
             (Some("null"), Page::Foreign),
             (Some(""), Page::Foreign),
         ] {
-            assert_eq!(page(origin), expected, "{origin:?}");
+            assert_eq!(page(origin, Mode::Production), expected, "{origin:?}");
+            assert_eq!(page(origin, Mode::Dev), expected, "{origin:?}");
+        }
+    }
+
+    #[test]
+    fn pages_of_this_machine_come_in_where_that_is_all_there_is() {
+        for origin in ["http://127.0.0.1:8081", "http://localhost:3000", "https://[::1]:9"] {
+            let allowed = Page::Allowed(HeaderValue::from_static(origin));
+            assert_eq!(page(Some(origin), Mode::Dev), allowed, "{origin}");
+            assert_eq!(page(Some(origin), Mode::Production), Page::Foreign, "{origin}");
+        }
+        for origin in ["http://localhost.example.org", "http://10.0.0.1:8081", "ftp://localhost", "http://", "localhost"] {
+            assert_eq!(page(Some(origin), Mode::Dev), Page::Foreign, "{origin}");
         }
     }
 
@@ -152,6 +173,6 @@ mod tests {
         let app = "https://app.example.org";
         let request = TestRequest::default().append_header((header::ORIGIN, app)).append_header((header::ORIGIN, app));
         let headers = request.to_http_request();
-        assert_eq!(Page::of(headers.headers(), &[app.parse().unwrap()]), Page::Foreign);
+        assert_eq!(Page::of(headers.headers(), &[app.parse().unwrap()], Mode::Production), Page::Foreign);
     }
 }

@@ -1,15 +1,17 @@
 //! Which server somebody is offered, of those that this one knows, and when they are to set out: the model chooses, here is
 //! what it chooses from.
 
-use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
+
+use rand::seq::SliceRandom;
 
 use super::error::Rejection;
 use super::state::State;
 use crate::model::admission::{LEAST, LONGEST, Slots};
 use crate::model::choice::{Candidate, choose as best};
 use crate::model::ids::{Incarnation, NodeId, SessionId};
+use crate::model::keyed::HashMap;
 use crate::model::reservations::Reservations;
 use crate::model::topology::{Address, Load, Standing};
 use crate::node::Distances;
@@ -100,13 +102,31 @@ fn open(state: &State) -> Vec<Open> {
     open
 }
 
+/// How many addresses somebody is told to ask at.
+const MOST_TOLD: usize = 8;
+
+/// The servers that may be asked for an offer, this one too: those that live, are members and do not drain. Of many
+/// some, other ones each time, so that not all clients of a server that dies turn to the same ones.
+pub(super) fn askable(state: &State) -> Vec<Address> {
+    let (view, standing) = (&state.site.view, &state.site.standing);
+    let (routes, placement) = (view.mesh.routes(), view.mesh.placement());
+    let others = routes.servers().iter().filter(|server| placement.members().contains(*server)).filter_map(|server| {
+        let about = &routes.record(server)?.about;
+        (about.standing != Standing::Draining).then(|| about.address.clone())
+    });
+    let own = (!standing.is_draining()).then(|| state.address());
+    let mut all: Vec<Address> = others.chain(own).filter(|address| !address.host.is_empty()).collect();
+    let (told, _) = all.partial_shuffle(&mut rand::rng(), MOST_TOLD);
+    told.to_vec()
+}
+
 /// The server to offer; `None` while none takes connections, or so many are told to come that nobody can be told when.
 pub(super) async fn choose(state: &State, wish: &Wish) -> Result<Option<Chosen>, Rejection> {
     let mut open = open(state);
     if wish.port_80 != Port80::Other && open.iter().any(|open| open.chosen.address.proxy_80_port.is_some()) {
         open.retain(|open| open.chosen.address.proxy_80_port.is_some());
     }
-    let mut distances = HashMap::new();
+    let mut distances = HashMap::default();
     if let Some(region) = &wish.region {
         let is_there = |open: &Open| open.chosen.address.region.as_ref() == Some(region);
         if open.iter().any(is_there) {
@@ -117,14 +137,14 @@ pub(super) async fn choose(state: &State, wish: &Wish) -> Result<Option<Chosen>,
     }
     let members = match &wish.session {
         Some(session) => members(state, session).await,
-        None => Gathering::new(),
+        None => Gathering::default(),
     };
     Ok(pick(state, open, &distances, &members))
 }
 
 /// As [`choose`], for somebody who wishes nothing.
 pub(super) fn least_loaded(state: &State) -> Option<Chosen> {
-    pick(state, open(state), &HashMap::new(), &Gathering::new())
+    pick(state, open(state), &HashMap::default(), &Gathering::default())
 }
 
 /// Chooses, and keeps a place there, and a time to come.

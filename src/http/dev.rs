@@ -1,16 +1,21 @@
 //! What `--dev` adds: the demo pages, and keys for them. Elsewhere none of this exists.
 //!
-//! Keys are made for whoever asks, so the server is on loopback (the configuration sees to that), and only pages that it has
-//! served itself may ask: a page of another origin is refused like everywhere, and one that has had its own name point here
-//! is told apart by the name it asks for.
+//! Keys are made for whoever asks, so the server is on loopback (the configuration sees to that), and only pages of this
+//! machine may ask: a page of another origin is refused like everywhere, and one that has had its own name point here is told
+//! apart by the name it asks for.
+//!
+//! The pages may load nothing but what their own server has, and talk to nobody but the servers of this machine.
 
-use actix_web::http::header::{self, HeaderValue};
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use actix_web::http::header;
 use actix_web::web::{Bytes, ServiceConfig, get, post};
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{Answer, Shared, nowhere};
+use super::{Answer, Shared, State, nowhere};
 use crate::auth::key::Claims;
 use crate::config::Mode;
 use crate::model::codes::{Code, Refusal};
@@ -19,11 +24,9 @@ use crate::view::now;
 
 /// How long a demo's key is good, in milliseconds.
 const KEY_TTL_MS: u64 = 24 * 3600 * 1000;
-/// Nothing from elsewhere, nothing inline.
-const POLICY: HeaderValue = HeaderValue::from_static(
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self' ws: wss:; \
-     base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-);
+/// Nothing from elsewhere, nothing inline; whom the page may talk to besides its own server is appended.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; base-uri 'none'; \
+     form-action 'none'; frame-ancestors 'none'; connect-src 'self'";
 
 struct File {
     path: &'static str,
@@ -55,10 +58,28 @@ async fn show(file: &'static File, state: Shared, request: HttpRequest) -> Answe
     }
     Ok(HttpResponse::Ok()
         .insert_header((header::CONTENT_TYPE, file.sort))
-        .insert_header((header::CONTENT_SECURITY_POLICY, POLICY))
+        .insert_header((header::CONTENT_SECURITY_POLICY, policy(&state)))
         .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
         .insert_header((header::REFERRER_POLICY, "no-referrer"))
         .body(file.text))
+}
+
+fn policy(state: &State) -> String {
+    let routes = state.site.view.mesh.routes();
+    let of_others = routes.servers().iter().filter_map(|server| Some(routes.record(server)?.about.address.host.clone()));
+    policy_for(of_others.chain([state.address().host]))
+}
+
+/// With all ports: the servers that a page will hear of are not known when it is loaded.
+fn policy_for(hosts: impl Iterator<Item = String>) -> String {
+    // The grammar of policies has no place for the colons of `::1`; a page that came from there has its own server.
+    let ours = hosts.filter(|host| is_loopback(host) && !host.contains(':'));
+    let hosts: BTreeSet<String> = ours.chain(["127.0.0.1", "localhost"].map(str::to_owned)).collect();
+    let mut policy = POLICY.to_owned();
+    for host in hosts {
+        let _ = write!(policy, " http://{host}:* ws://{host}:*");
+    }
+    policy
 }
 
 #[derive(Deserialize)]
@@ -86,7 +107,8 @@ async fn key(state: Shared, request: HttpRequest, body: Bytes) -> Answer {
     Ok(HttpResponse::Ok().json(json!({ "key": state.keyring.mint(&claims) })))
 }
 
-fn is_loopback(host: &str) -> bool {
+/// Of a host with or without a port.
+pub(super) fn is_loopback(host: &str) -> bool {
     let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
         _ => host,
@@ -107,5 +129,18 @@ mod tests {
         for other in ["", "example.org", "127.0.0.1.example.org:80", "10.0.0.1", "localhost.example.org"] {
             assert!(!is_loopback(other), "{other}");
         }
+    }
+
+    #[test]
+    fn pages_talk_to_this_machine_alone() {
+        let hosts = ["10.0.0.1", "127.0.0.2", "localhost", "::1", "evil.example"].map(str::to_owned);
+        let policy = policy_for(hosts.into_iter());
+        assert!(
+            policy.ends_with(
+                "connect-src 'self' http://127.0.0.1:* ws://127.0.0.1:* http://127.0.0.2:* ws://127.0.0.2:* \
+                 http://localhost:* ws://localhost:*"
+            ),
+            "{policy}"
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! Pre-connection info: which server to connect to, and the key that opens it once (rows A7, A8, A10, A11, A52).
+//! Pre-connection info: which server to connect to, the key that opens it once, and where else to ask (rows A7, A8, A10, A11, A52).
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
@@ -13,7 +13,7 @@ use crate::auth::validation::{Bearer, Nonce};
 use crate::edge::handshake::is_websocket;
 use crate::model::codes::{Close, Code, Refusal};
 use crate::model::ids::NodeId;
-use crate::model::topology::Scheme;
+use crate::model::topology::{Address, Scheme};
 use crate::view::now;
 
 /// By which family of paths somebody comes in.
@@ -51,6 +51,9 @@ struct Offer<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pending: Option<u64>,
     start_after_ms: u64,
+    /// Where to ask when this server is gone.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    servers: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -119,18 +122,9 @@ pub(super) fn elsewhere(state: &State, device: &NodeId) -> Option<Box<RawValue>>
 
 fn offer<'a>(door: Door, state: &State, device: &NodeId, chosen: &'a Chosen, port_80: Port80) -> Offer<'a> {
     let Chosen { server, incarnation, address, start_after_ms } = chosen;
-    let authority = if address.host.contains(':') {
-        format!("[{}]:{}", address.host, address.port)
-    } else {
-        format!("{}:{}", address.host, address.port)
-    };
-    let scheme = if address.scheme == Scheme::Tls { "wss" } else { "ws" };
-    let ws_url = match (&address.proxy_80_port, port_80) {
-        // Port 80 is that of plain HTTP.
-        (Some(proxy), Port80::Needed) => format!("ws://{proxy}{}", door.path()),
-        // A page that was loaded over TLS opens no socket without.
-        (Some(proxy), Port80::Tls) => format!("wss://{proxy}{}", door.path()),
-        _ => format!("{scheme}://{authority}{}", door.path()),
+    let ws_url = match place(address, port_80) {
+        (Scheme::Tls, authority) => format!("wss://{authority}{}", door.path()),
+        (Scheme::Plain, authority) => format!("ws://{authority}{}", door.path()),
     };
     let bearer = Bearer { server, incarnation: *incarnation };
     // Judged by the clock of the server that is offered, and good from when they are to come.
@@ -145,5 +139,64 @@ fn offer<'a>(door: Door, state: &State, device: &NodeId, chosen: &'a Chosen, por
         validation_key: (door != Door::Second).then(issue),
         pending: None,
         start_after_ms: *start_after_ms,
+        // Other doors answer as the original did.
+        servers: if door == Door::Native { bases(choice::askable(state), port_80) } else { Vec::new() },
+    }
+}
+
+/// Where a server is reached by whoever came in this way: plainly or not, and at which host and port.
+fn place(address: &Address, port_80: Port80) -> (Scheme, String) {
+    match (&address.proxy_80_port, port_80) {
+        // Port 80 is that of plain HTTP.
+        (Some(proxy), Port80::Needed) => (Scheme::Plain, proxy.clone()),
+        // A page that was loaded over TLS opens no socket without.
+        (Some(proxy), Port80::Tls) => (Scheme::Tls, proxy.clone()),
+        _ if address.host.contains(':') => (address.scheme, format!("[{}]:{}", address.host, address.port)),
+        _ => (address.scheme, format!("{}:{}", address.host, address.port)),
+    }
+}
+
+/// What the paths of the API are appended to. Who reaches no port but 80 is told of none other, unless there is none.
+fn bases(mut addresses: Vec<Address>, port_80: Port80) -> Vec<String> {
+    if port_80 != Port80::Other && addresses.iter().any(|address| address.proxy_80_port.is_some()) {
+        addresses.retain(|address| address.proxy_80_port.is_some());
+    }
+    let mut bases: Vec<String> = addresses
+        .iter()
+        .map(|address| match place(address, port_80) {
+            (Scheme::Tls, authority) => format!("https://{authority}"),
+            (Scheme::Plain, authority) => format!("http://{authority}"),
+        })
+        .collect();
+    // One proxy may stand before several.
+    let mut seen = std::collections::HashSet::new();
+    bases.retain(|base| seen.insert(base.clone()));
+    bases
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(host: &str, proxy: Option<&str>, scheme: Scheme) -> Address {
+        let proxy_80_port = proxy.map(str::to_owned);
+        Address { host: host.to_owned(), port: 8080, scheme, proxy_80_port, region: None }
+    }
+
+    #[test]
+    fn where_to_ask_is_where_the_asker_gets_through() {
+        let all = || {
+            vec![
+                at("10.0.0.1", Some("mesh.example"), Scheme::Plain),
+                at("10.0.0.2", Some("mesh.example"), Scheme::Plain),
+                at("fd00::3", None, Scheme::Tls),
+            ]
+        };
+        let plainly = ["http://10.0.0.1:8080", "http://10.0.0.2:8080", "https://[fd00::3]:8080"];
+        assert_eq!(bases(all(), Port80::Other), plainly);
+        assert_eq!(bases(all(), Port80::Needed), ["http://mesh.example"]);
+        assert_eq!(bases(all(), Port80::Tls), ["https://mesh.example"]);
+        let without = || vec![at("10.0.0.9", None, Scheme::Plain)];
+        assert_eq!(bases(without(), Port80::Needed), ["http://10.0.0.9:8080"]);
     }
 }

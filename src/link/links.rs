@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use actix::prelude::*;
+use tokio::sync::Notify;
 
 use super::dialler::{Dialler, LinkEnded};
 use super::messages::{Host, LinkId};
@@ -42,6 +43,7 @@ pub struct Links {
     /// How many links there are to each server: for a moment there may be two.
     live: Mutex<HashMap<NodeId, usize>>,
     threads: Mutex<Threads>,
+    offered: Notify,
     dialler: OnceLock<Addr<Dialler>>,
     complaints: Mutex<HashSet<String>>,
 }
@@ -64,6 +66,7 @@ impl Links {
             next: AtomicU64::new(1),
             live: Mutex::default(),
             threads: Mutex::default(),
+            offered: Notify::new(),
             dialler: OnceLock::new(),
             complaints: Mutex::default(),
         }
@@ -74,6 +77,15 @@ impl Links {
     pub fn offer_thread(&self) {
         if let Some(thread) = Arbiter::try_current() {
             self.threads.lock().unwrap_or_else(PoisonError::into_inner).all.push(thread);
+            self.offered.notify_one();
+        }
+    }
+
+    /// Returns when a thread has been offered: a link that was dialled before would live on the caller's for its whole life,
+    /// and each of its frames wake another one. For one who waits.
+    pub async fn thread_offered(&self) {
+        while self.threads.lock().unwrap_or_else(PoisonError::into_inner).all.is_empty() {
+            self.offered.notified().await;
         }
     }
 

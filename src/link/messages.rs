@@ -156,14 +156,15 @@ const MOST_UNDERWAY: usize = 4096;
 
 /// Counts one link's frames that the node has not dealt with.
 #[derive(Debug, Default)]
-pub(super) struct Backlog {
+pub struct Backlog {
     count: AtomicUsize,
     /// Of the link, when it has stopped reading.
     waker: AtomicWaker,
 }
 
 impl Backlog {
-    pub(super) fn heard(self: &Arc<Self>, peer: &NodeId, id: LinkId, hop: Hop) -> Heard {
+    /// A frame of the link `id`, for the node.
+    pub fn heard(self: &Arc<Self>, peer: &NodeId, id: LinkId, hop: Hop) -> Heard {
         self.count.fetch_add(1, Ordering::Relaxed);
         Heard { peer: peer.clone(), id, hop, _underway: Underway(self.clone()) }
     }

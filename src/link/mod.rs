@@ -19,7 +19,7 @@ mod pulse;
 pub use dialler::Dialler;
 pub use links::{Links, Setup};
 pub use messages::{
-    Dialled, Heard, Host, Introduce, Introduction, Learned, LinkDown, LinkId, LinkStop, LinkUp, Measured, Meet,
+    Backlog, Dialled, Heard, Host, Introduce, Introduction, Learned, LinkDown, LinkId, LinkStop, LinkUp, Measured, Meet,
 };
 
 use crate::model::ids::{Incarnation, NodeId};

@@ -4,10 +4,11 @@
 //! limit, replaced or expired is counted as such, never just gone; what an inbox holds stays within its [`Limits`],
 //! except that a single envelope is always taken.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use super::ids::{Epoch, Millis, Seq};
 use super::seen::Key;
+use crate::model::keyed::HashMap;
 
 /// Bounds of an inbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -14,6 +14,7 @@ pub mod frames;
 pub mod heartbeat;
 pub mod ids;
 pub mod inbox;
+pub mod keyed;
 pub mod lane;
 #[cfg(test)]
 pub(crate) mod mangled;

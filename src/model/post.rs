@@ -4,9 +4,10 @@
 //! line that is not answered is with one server; what that server has lost is first in the line again; what is to be served
 //! by this server is served one at a time. Bounded in bytes; what has found nobody for [`PATIENCE_MS`] is given up.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use super::ids::{ClientId, Millis, NodeId, SessionId};
+use crate::model::keyed::HashMap;
 
 /// How long an envelope may wait for somebody who serves its session or client, in milliseconds.
 pub const PATIENCE_MS: u64 = 8_000;
@@ -72,7 +73,7 @@ pub struct Post<W> {
 
 impl<W> Default for Post<W> {
     fn default() -> Self {
-        Self { last: 0, posted: BTreeMap::new(), lines: HashMap::new(), bytes: 0 }
+        Self { last: 0, posted: BTreeMap::new(), lines: HashMap::default(), bytes: 0 }
     }
 }
 

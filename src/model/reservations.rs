@@ -4,9 +4,10 @@
 //! Owns how many, by server, for as long as they count. Invariant: bounded by the servers and the seconds that somebody may
 //! take, however many ask. A guess, for choosing well: whether a server is full is what that server says.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use super::ids::{Millis, NodeId};
+use crate::model::keyed::HashMap;
 
 /// How long somebody takes to come to where they were sent, and their coming to be known at the other servers.
 pub const HELD_MS: u64 = 5_000;

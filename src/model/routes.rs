@@ -3,12 +3,12 @@
 //! Made by `topology`, read by the data path: each question is one look into a table. A server counts as reachable when a
 //! frame gets there within [`MAX_HOPS`].
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::frames::MAX_HOPS;
 use super::ids::{Incarnation, NodeId};
 use super::topology::{About, Record};
+use crate::model::keyed::HashMap;
 
 /// How to reach one server.
 #[derive(Debug, Clone, PartialEq, Eq)]

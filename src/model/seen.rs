@@ -4,12 +4,13 @@
 //! are known by their sender and `id`; only envelopes to which the sender gave an `id` can be repeated, so only those are
 //! remembered.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
 use sha2::{Digest, Sha256};
 
 use super::custody::Outcome;
 use super::ids::{EnvelopeId, Millis, NodeId, SessionId};
+use crate::model::keyed::HashMap;
 
 /// Most envelopes remembered for one device.
 pub const WINDOW: usize = 1024;

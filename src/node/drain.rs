@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use actix::prelude::*;
 use serde_json::value::RawValue;
@@ -14,14 +14,15 @@ use tokio::sync::oneshot;
 
 use super::Node;
 use crate::model::codes::Close;
-use crate::model::ids::NodeId;
+use crate::model::ids::{Millis, NodeId};
+use crate::outside::{chance_below, steady};
 use crate::view::Device;
 use crate::wire::notice::{GoingAway, Notice};
 
 /// Devices let go in a second.
 const PACE: u64 = 200;
-/// How long a device has between being told and being closed.
-const GRACE: Duration = Duration::from_millis(500);
+/// How long a device has between being told and being closed, in milliseconds.
+const GRACE_MS: u64 = 500;
 /// Kept from the deadline for what happens after the last device: flushing and syncing.
 const RESERVE: Duration = Duration::from_secs(2);
 const STEP: Duration = Duration::from_millis(50);
@@ -49,23 +50,23 @@ type Offering = Box<dyn Fn(&NodeId) -> Option<Box<RawValue>> + Send>;
 pub struct Offers(pub Offering);
 
 pub(super) struct Plan {
-    began: Instant,
+    began: Millis,
     allowed: Duration,
     /// Not yet told.
     waiting: VecDeque<Arc<Device>>,
     all: usize,
     told: usize,
     /// Told, and to be closed at this time.
-    leaving: VecDeque<(Instant, Arc<Device>)>,
+    leaving: VecDeque<(Millis, Arc<Device>)>,
     waiters: Vec<oneshot::Sender<()>>,
 }
 
 impl Plan {
     /// How many should have been told by now.
-    fn due(&self, now: Instant) -> usize {
-        let passed = now.duration_since(self.began).as_secs_f64();
+    fn due(&self, now: Millis) -> usize {
+        let passed = now.since(self.began) as f64 / 1000.0;
         // The last one must be told early enough to be closed before the time is over.
-        let window = (self.allowed.saturating_sub(GRACE * 2)).as_secs_f64().max(0.001);
+        let window = (self.allowed.saturating_sub(Duration::from_millis(2 * GRACE_MS))).as_secs_f64().max(0.001);
         let rate = (PACE as f64).max(self.all as f64 / window);
         ((passed * rate).ceil() as usize + 1).min(self.all)
     }
@@ -98,7 +99,7 @@ impl Handler<Drain> for Node {
         log::info!("going away: {} devices, {} s at most", waiting.len(), deadline.as_secs());
         let reserve = RESERVE.min(deadline / 2);
         self.drain = Some(Plan {
-            began: Instant::now(),
+            began: steady(),
             allowed: deadline.saturating_sub(reserve),
             all: waiting.len(),
             told: 0,
@@ -124,19 +125,18 @@ impl Node {
     fn drain_step(&mut self) {
         let gives = self.still_gives();
         let Some(plan) = &mut self.drain else { return };
-        let now = Instant::now();
+        let now = steady();
         while plan.told < plan.due(now) {
             let Some(device) = plan.waiting.pop_front() else { break };
             plan.told += 1;
             let offer = self.offers.as_ref().and_then(|Offers(offer)| offer(device.id()));
             // Those who are offered another server come there at the pace at which they are told.
             let spread = if offer.is_some() { 0 } else { RETURN_MS };
-            let notice =
-                GoingAway { reconnect_after_ms: rand::random_range(0..=spread), offer: offer.as_deref() }.encode();
+            let notice = GoingAway { reconnect_after_ms: chance_below(spread + 1), offer: offer.as_deref() }.encode();
             for connection in device.connections() {
                 self.view.control(&device, connection, notice.frame().clone());
             }
-            plan.leaving.push_back((now + GRACE, device));
+            plan.leaving.push_back((now.plus(GRACE_MS), device));
         }
         while plan.leaving.front().is_some_and(|(at, _)| *at <= now) {
             if let Some((_, device)) = plan.leaving.pop_front() {
@@ -144,7 +144,7 @@ impl Node {
             }
         }
         let all_gone = self.standing.connections() == 0 && plan.waiting.is_empty() && !gives;
-        if all_gone || now.duration_since(plan.began) >= plan.allowed {
+        if all_gone || now.since(plan.began) >= plan.allowed.as_millis() as u64 {
             // Whoever waited may be gone.
             plan.waiters.drain(..).for_each(|waiter| waiter.send(()).unwrap_or(()));
         }

@@ -3,14 +3,14 @@
 //! Each server tells the highest epoch that it has heard of, and one that takes over goes beyond it. Two servers that
 //! cannot hear each other must not come upon the same: the low bits are a server's own.
 
-use std::collections::HashSet;
-
 use actix::prelude::*;
 use sha2::{Digest, Sha256};
 
 use super::Node;
 use crate::model::ids::NodeId;
+use crate::model::keyed::HashSet;
 use crate::model::routes::Routes;
+use crate::outside;
 
 /// Bits of an epoch that are the server's own; what stands above is counted. 2^37 counts are below what a JSON number holds
 /// exactly.
@@ -36,11 +36,11 @@ impl Node {
         self.view.sessions.begin(epoch);
         let dir = self.dir.clone();
         // A start is behind by no more than it takes to write this.
-        drop(tokio::task::spawn_blocking(move || {
+        outside::aside_alone(move || {
             if let Err(error) = dir.keep_epoch(epoch) {
                 log::error!("the epoch of sessions cannot be kept: {error}");
             }
-        }));
+        });
         self.announce_about(ctx);
     }
 

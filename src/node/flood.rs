@@ -14,6 +14,7 @@ use crate::model::attachments::{Applied, Attachment, Change, Delta, Digest, Snap
 use crate::model::frames::Hop;
 use crate::model::ids::{Millis, NodeId};
 use crate::model::topology::{Accepted, Record};
+use crate::outside;
 use crate::view::{now, steady};
 
 /// The first change of our list is announced at once, and those that come within this time after it as one.
@@ -83,11 +84,11 @@ impl Node {
         );
         self.reborn = steady();
         let dir = self.dir.clone();
-        drop(tokio::task::spawn_blocking(move || {
+        outside::aside_alone(move || {
             if let Err(error) = dir.keep_incarnation(incarnation.0) {
                 log::error!("the number of this start cannot be kept: {error}");
             }
-        }));
+        });
         let delta = self.own.begin(incarnation);
         let lost = self.view.mesh.begin_anew(incarnation);
         self.neighbours.flood(&Hop::Record(own.clone()), None);

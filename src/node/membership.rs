@@ -18,6 +18,7 @@ use crate::model::ids::{Incarnation, NodeId};
 use crate::model::members::{self, Blank, Meeting, Members, Merged, Regard, Standpoint};
 use crate::model::pin::{self, Pin};
 use crate::model::placement::Placement;
+use crate::outside;
 
 /// Forgets a server for ever: it is home to nothing any more. As long as it keeps something it is let in, so that it can
 /// give that away; after that it comes back only under another id. Answered when this is on disk here and has been told to
@@ -105,9 +106,9 @@ impl Node {
     pub(super) fn blank(&self) -> impl Future<Output = Blank> + 'static {
         let store = self.store.clone();
         async move {
-            let blank = tokio::task::spawn_blocking(move || home::is_blank(&*store)).await;
+            let blank = outside::aside(move || home::is_blank(&*store)).await;
             // A store that cannot be read may hold anything.
-            if matches!(blank, Ok(Ok(true))) { Blank::Yes } else { Blank::No }
+            if matches!(blank, Some(Ok(true))) { Blank::Yes } else { Blank::No }
         }
     }
 
@@ -266,11 +267,10 @@ impl Node {
 
 /// Has something on disk before it returns; what is wrong with the disk is in the log.
 async fn keep(write: impl FnOnce() -> Result<(), IdentityError> + Send + 'static) -> Result<(), Refusal> {
-    let result = tokio::task::spawn_blocking(write).await;
-    match result {
-        Ok(Ok(())) => return Ok(()),
-        Ok(Err(error)) => log::error!("the members of the mesh cannot be kept: {error}"),
-        Err(error) => log::error!("the members of the mesh cannot be kept: {error}"),
+    match outside::aside(write).await {
+        Some(Ok(())) => return Ok(()),
+        Some(Err(error)) => log::error!("the members of the mesh cannot be kept: {error}"),
+        None => log::error!("the members of the mesh cannot be kept: what was to write them has a fault"),
     }
     Err(Refusal::new(Code::Unavailable, "the members of the mesh cannot be kept on disk now"))
 }

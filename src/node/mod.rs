@@ -20,7 +20,7 @@ mod regions;
 mod standing;
 mod survey;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,13 +34,15 @@ pub use regions::Distances;
 pub use standing::{Company, Standing};
 pub use survey::{LinkSeen, Said, ServerSeen, Survey, Surveyed};
 
-use crate::config::identity::{ClusterId, DataDir, ServerIdentity};
+use crate::config::identity::{ClusterId, ServerIdentity};
+use crate::config::keeper::Keeper;
 use crate::home::Homes;
 use crate::link::Learned;
 use crate::metrics;
 use crate::model::attachments::{Attachment, Delta, Directory, Own};
 use crate::model::codes::Refusal;
 use crate::model::ids::{ClientId, ConnectionId, Incarnation, Millis, NodeId};
+use crate::model::keyed::HashMap;
 use crate::model::lane::Options;
 use crate::model::members::{Meeting, Members};
 use crate::model::placement::{Pin, Placement};
@@ -64,7 +66,7 @@ pub struct Setup {
     pub standing: Arc<Standing>,
     pub push: PushHandle,
     pub identity: ServerIdentity,
-    pub dir: Arc<DataDir>,
+    pub dir: Arc<dyn Keeper>,
     pub store: Arc<dyn Store>,
     /// The same at all servers.
     pub pins: Vec<Pin>,
@@ -85,7 +87,7 @@ pub struct Node {
     /// Whose device each attached one is: that of its newest key.
     clients: HashMap<NodeId, ClientId>,
 
-    dir: Arc<DataDir>,
+    dir: Arc<dyn Keeper>,
     store: Arc<dyn Store>,
     cluster: ClusterId,
     members: Members,
@@ -148,16 +150,16 @@ impl Node {
             drain: None,
             offers: None,
             push,
-            clients: HashMap::new(),
+            clients: HashMap::default(),
             dir,
             store,
             cluster,
             parting,
             parting_look: None,
             members,
-            leaving: HashMap::new(),
+            leaving: HashMap::default(),
             pins,
-            met: HashMap::new(),
+            met: HashMap::default(),
             topology,
             address: Address::default(),
             load: Load::default(),

@@ -3,7 +3,7 @@
 //! Owns nothing of a link but its end of the queue. Invariant: there is at most one link to each server; what was said
 //! over an earlier one may be lost, so a new one begins with everything.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use actix::prelude::*;
@@ -13,6 +13,7 @@ use crate::link::{Dialled, LinkId, LinkStop};
 use crate::metrics;
 use crate::model::frames::Hop;
 use crate::model::ids::{Incarnation, NodeId};
+use crate::model::keyed::HashMap;
 use crate::model::topology::LinkState;
 use crate::view::{LinkQueue, Urgency};
 use crate::wire::link;

@@ -5,6 +5,7 @@ use actix::prelude::*;
 use super::Node;
 use crate::home;
 use crate::model::topology::Standing;
+use crate::outside;
 
 /// How far a server is from being stopped for good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,11 +44,11 @@ impl Node {
             return;
         }
         let (store, members) = (self.store.clone(), self.members.clone());
-        let looked = tokio::task::spawn_blocking(move || home::is_given_away(&*store, &members));
+        let looked = outside::aside(move || home::is_given_away(&*store, &members));
         let look = ctx.spawn(looked.into_actor(self).map(|looked, node, ctx| {
             node.parting_look = None;
             // A store that cannot be read may hold anything.
-            let is_over = matches!(looked, Ok(Ok(true)));
+            let is_over = matches!(looked, Some(Ok(true)));
             match (node.parting, is_over) {
                 (Parting::Gives, true) => {
                     log::warn!("this server, {}, has given away all that it kept: it may be stopped", node.server);

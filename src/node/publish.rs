@@ -4,7 +4,6 @@
 //! are published, then what lay on a way that is no more is taken back (lanes, then what was
 //! posted), then the homes are told, and last the members of sessions with presence.
 
-use std::collections::HashSet;
 use std::time::Duration;
 
 use actix::prelude::*;
@@ -16,6 +15,7 @@ use crate::metrics;
 use crate::model::attachments::Change;
 use crate::model::frames::Hop;
 use crate::model::ids::NodeId;
+use crate::model::keyed::HashSet;
 use crate::model::routes::Routes;
 use crate::model::topology::Standing;
 

@@ -1,11 +1,10 @@
 //! How far servers are from a region.
 
-use std::collections::HashMap;
-
 use actix::prelude::*;
 
 use super::Node;
 use crate::model::ids::NodeId;
+use crate::model::keyed::HashMap;
 
 /// Asks how far each server is from the nearest one of a region, in microseconds; empty where no server is of it.
 #[derive(Debug, Message)]
@@ -23,7 +22,7 @@ impl Handler<Distances> for Node {
             record.is_some_and(|record| record.about.address.region.as_ref() == Some(&region))
         };
         let servers: Vec<&NodeId> = self.topology.records().map(|record| &record.server).collect();
-        let mut distances: HashMap<NodeId, u64> = HashMap::new();
+        let mut distances: HashMap<NodeId, u64> = HashMap::default();
         for from in servers.iter().filter(|server| is_there(server)) {
             for to in &servers {
                 let way = self.topology.path(from, to, &[]);

@@ -1,19 +1,19 @@
 //! How full the server is, whether it goes away, and whether it has met its mesh: for everybody to read.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
-use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
 use crate::metrics;
 use crate::model::codes::{Code, Refusal};
 use crate::model::ids::{Millis, NodeId};
+use crate::model::keyed::HashMap;
 use crate::model::topology::Load;
+use crate::outside::steady;
 
-/// A server that finds no peer for this long takes work all the same.
-const LONELY: Duration = Duration::from_secs(5);
+/// A server that finds no peer for this long takes work all the same, in milliseconds.
+const LONELY_MS: u64 = 5_000;
 
 /// Whether a server is to wait for others before it takes work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub struct Standing {
     per_second: u64,
     draining: AtomicBool,
     leaving: Notify,
-    began: Instant,
+    began: Millis,
     acquainted: AtomicBool,
     /// How far the clocks of the servers that this one is linked with are ahead of ours, in milliseconds.
     clocks: RwLock<HashMap<NodeId, i64>>,
@@ -45,7 +45,7 @@ impl Standing {
             per_second,
             draining: AtomicBool::new(false),
             leaving: Notify::new(),
-            began: Instant::now(),
+            began: steady(),
             acquainted: AtomicBool::new(company == Company::None),
             clocks: RwLock::default(),
         }
@@ -70,7 +70,7 @@ impl Standing {
 
     /// Whether the first exchange with a peer is done, or is waited for no longer.
     pub fn is_acquainted(&self) -> bool {
-        self.acquainted.load(Ordering::Relaxed) || self.began.elapsed() >= LONELY
+        self.acquainted.load(Ordering::Relaxed) || steady().since(self.began) >= LONELY_MS
     }
 
     /// Returns when the server has been asked to go away.

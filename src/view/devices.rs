@@ -3,14 +3,14 @@
 //! Published in shards, each an immutable snapshot: a reader takes no lock; a writer copies its shard. Devices of a client
 //! that have an edge are listed apart.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use arc_swap::ArcSwap;
 
 use super::Device;
 use crate::model::ids::{ClientId, NodeId};
+use crate::model::keyed::{HashMap, Keyed};
 
 /// With a million devices a shard has about a thousand, which is what a change copies.
 const SHARDS: usize = 1024;
@@ -26,7 +26,7 @@ struct Shard {
 /// See the module's header.
 pub struct Devices {
     shards: Box<[Shard]>,
-    hasher: RandomState,
+    hasher: Keyed,
     limit: usize,
     clients: RwLock<HashMap<ClientId, Vec<Arc<Device>>>>,
 }
@@ -37,7 +37,7 @@ impl Devices {
         Self {
             limit,
             shards: std::iter::repeat_with(Shard::default).take(SHARDS).collect(),
-            hasher: RandomState::new(),
+            hasher: Keyed,
             clients: RwLock::default(),
         }
     }

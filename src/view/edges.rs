@@ -1,6 +1,5 @@
 //! The edges of a device at whatever server: counted or closed for an app or an admin.
 
-use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::oneshot;
@@ -9,6 +8,7 @@ use super::View;
 use crate::model::codes::Close;
 use crate::model::frames::{Dispatch, EdgeWish};
 use crate::model::ids::NodeId;
+use crate::model::keyed::HashMap;
 
 /// Questions that may be open; those of people who do not wait any more are forgotten first.
 const MAX_OPEN: usize = 10_000;
@@ -23,7 +23,7 @@ pub(super) struct Asked<T>(Mutex<Open<T>>);
 
 impl<T> Default for Asked<T> {
     fn default() -> Self {
-        Self(Mutex::new(Open { last: 0, asked: HashMap::new() }))
+        Self(Mutex::new(Open { last: 0, asked: HashMap::default() }))
     }
 }
 

@@ -4,7 +4,6 @@
 //! A number is the device's handle and the lane's own counter, so that no table of open envelopes is needed.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 
@@ -13,6 +12,7 @@ use super::{Device, Ticket, View};
 use crate::model::custody::Outcome;
 use crate::model::frames::{Carried, Dispatch, Fate, Recipient};
 use crate::model::ids::NodeId;
+use crate::model::keyed::HashMap;
 use crate::model::lane::{Lane, Place};
 use crate::wire::link;
 
@@ -87,7 +87,7 @@ impl View {
         GATHERED.set(Some(Vec::new()));
         act();
         let Some(gathered) = GATHERED.take() else { return };
-        let mut by_server: HashMap<NodeId, (u64, Vec<Recipient>, Carried)> = HashMap::new();
+        let mut by_server: HashMap<NodeId, (u64, Vec<Recipient>, Carried)> = HashMap::default();
         for (Forward { server, recipient, envelope }, generation) in gathered {
             let share = by_server.entry(server).or_insert_with(|| (generation, Vec::new(), envelope));
             if share.0 == generation {
@@ -96,7 +96,7 @@ impl View {
                 self.unsent(recipient.number);
             }
         }
-        let mut numbers = HashMap::new();
+        let mut numbers = HashMap::default();
         let mut heads = Vec::with_capacity(by_server.len());
         let mut shared = None;
         for (server, (generation, recipients, envelope)) in by_server {

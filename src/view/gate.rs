@@ -4,7 +4,7 @@
 //! Invariants: what waits goes on in the order in which it came, one at a time; a gate is there as long as something of its
 //! sender is asked or waits. Bounded in bytes in all; what comes beyond is refused to its sender.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -12,6 +12,7 @@ use super::send::{Message, Payer};
 use crate::metrics;
 use crate::model::envelope::Feature;
 use crate::model::ids::NodeId;
+use crate::model::keyed::HashMap;
 
 /// Bytes that may wait.
 const LIMIT: usize = 32 << 20;

@@ -1,13 +1,12 @@
 //! Where the members of a session are: for offers that keep a session together.
 
-use std::collections::HashMap;
-
 use tokio::sync::oneshot;
 
 use super::View;
 use super::mesh::Acting;
 use crate::model::frames::Dispatch;
 use crate::model::ids::{NodeId, SessionId};
+use crate::model::keyed::HashMap;
 
 /// How many members have their newest edge at each server.
 pub type Gathering = HashMap<NodeId, u64>;
@@ -15,7 +14,7 @@ pub type Gathering = HashMap<NodeId, u64>;
 impl View {
     /// As far as this server knows the session.
     pub fn gathering(&self, session: &SessionId) -> Gathering {
-        let mut gathering = Gathering::new();
+        let mut gathering = Gathering::default();
         let Some(session) = self.sessions.get(session) else { return gathering };
         for member in session.current().members() {
             let here = || self.devices.get(member.node().as_str()).is_some_and(|device| device.is_attached());

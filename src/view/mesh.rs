@@ -12,7 +12,6 @@ mod incoming;
 mod outgoing;
 mod relay;
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -27,6 +26,7 @@ use super::returning::Returning;
 use crate::metrics;
 use crate::model::frames::{Carry, Dispatch, Fate, Hop, Stop};
 use crate::model::ids::{Incarnation, NodeId};
+use crate::model::keyed::HashMap;
 use crate::model::lane::Delivery;
 use crate::model::placement::Placement;
 use crate::model::routes::Routes;

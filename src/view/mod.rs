@@ -23,9 +23,7 @@ mod returning;
 mod send;
 mod sessions;
 
-use std::hash::RandomState;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::sync::{Arc, Mutex, PoisonError};
 
 pub use crate::model::custody::Acquaintance;
 pub use account::{Account, Share, Ticket, Waiter, Whom};
@@ -40,12 +38,16 @@ pub use returning::{Kept, Returning};
 pub use send::{Message, Payer};
 pub use sessions::{Published, SessionTable};
 
+pub use crate::outside::{now, steady};
+
 use crate::model::custody::Verdict;
 use crate::model::frames::{Dispatch, Hop};
-use crate::model::ids::{ClientId, ConnectionId, EnvelopeId, Millis, NodeId, Seq};
+use crate::model::ids::{ClientId, ConnectionId, EnvelopeId, NodeId, Seq};
+use crate::model::keyed::Keyed;
 use crate::model::lane::Why;
 use crate::model::outbox::Item;
 use crate::model::seen::Key;
+use crate::outside::chance;
 
 /// An envelope on its way to one device of this mesh.
 pub type Parcel = Item<Ticket>;
@@ -97,7 +99,7 @@ pub struct View {
     post: posted::Posts,
     gates: gate::Gates,
     /// Of custodians' ways to this server.
-    loans: RandomState,
+    loans: Keyed,
     /// What could not be sent to other servers: to be given back to its lanes.
     unsent: Mutex<Vec<u64>>,
     inboxes: Box<dyn Inboxes>,
@@ -119,7 +121,7 @@ impl View {
             handles: forward::Handles::default(),
             post: posted::Posts::default(),
             gates: gate::Gates::default(),
-            loans: RandomState::new(),
+            loans: Keyed,
             unsent: Mutex::default(),
             devices: Devices::new(outbox_limit),
             sessions: SessionTable::new(epoch),
@@ -162,20 +164,8 @@ impl View {
     }
 }
 
-/// A clock that no correction of the other one moves: heartbeats, stalls and what is remembered go by it.
-pub fn steady() -> Millis {
-    static START: LazyLock<(Millis, Instant)> = LazyLock::new(|| (now(), Instant::now()));
-    START.0.plus(START.1.elapsed().as_millis() as u64)
-}
-
-/// This server's clock.
-pub fn now() -> Millis {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Millis(since.as_millis() as u64)
-}
-
 /// An id for an envelope whose sender gave none.
 pub fn fresh_id() -> EnvelopeId {
-    let id = format!("{:032x}", rand::random::<u128>());
+    let id = format!("{:032x}", chance());
     id.parse().expect("32 hexadecimal digits are an envelope id")
 }

@@ -4,8 +4,7 @@
 //! the changes of other servers' lists here. A place counts only while its server can be reached, which is the reader's
 //! question to the routes.
 
-use std::collections::{HashMap, HashSet};
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
@@ -13,6 +12,7 @@ use arc_swap::ArcSwap;
 
 use crate::model::attachments::Change;
 use crate::model::ids::{ClientId, NodeId};
+use crate::model::keyed::{HashMap, HashSet, Keyed};
 use crate::model::lane::Place;
 
 /// With a million devices a shard has about a thousand, which is what a change copies.
@@ -36,7 +36,7 @@ struct Shard {
 /// See the module's header.
 pub struct Places {
     shards: Box<[Shard]>,
-    hasher: RandomState,
+    hasher: Keyed,
     devices: AtomicUsize,
     clients: RwLock<HashMap<ClientId, HashSet<NodeId>>>,
 }
@@ -45,7 +45,7 @@ impl Default for Places {
     fn default() -> Self {
         Self {
             shards: std::iter::repeat_with(Shard::default).take(SHARDS).collect(),
-            hasher: RandomState::new(),
+            hasher: Keyed,
             devices: AtomicUsize::new(0),
             clients: RwLock::default(),
         }
@@ -100,7 +100,7 @@ impl Places {
 
     /// What has changed in the list of `server`, in order.
     pub fn apply<'a>(&self, server: &NodeId, changes: impl IntoIterator<Item = &'a Change>) {
-        let mut by_shard: HashMap<usize, Vec<&Change>> = HashMap::new();
+        let mut by_shard: HashMap<usize, Vec<&Change>> = HashMap::default();
         for change in changes {
             by_shard.entry(self.shard(device_of(change).as_str())).or_default().push(change);
         }

@@ -4,8 +4,7 @@
 //! holds its order while it numbers the envelope and puts it into the members' queues: so every member gets the same
 //! order, also from senders on different threads.
 
-use std::collections::{HashMap, HashSet};
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
@@ -15,6 +14,7 @@ use super::View;
 use super::mesh::Acting;
 use crate::model::decide::{Known, Sessions};
 use crate::model::ids::{NodeId, SessionId};
+use crate::model::keyed::{HashMap, HashSet, Keyed};
 use crate::model::numbering::Numbering;
 use crate::model::placement::Placement;
 use crate::model::post::Subject;
@@ -42,7 +42,7 @@ impl Published {
 /// See the module's header.
 pub struct SessionTable {
     shards: Vec<RwLock<HashMap<SessionId, Arc<Published>>>>,
-    hasher: RandomState,
+    hasher: Keyed,
     /// Of devices that are members of sessions with presence: which ones.
     watched: RwLock<HashMap<NodeId, HashSet<SessionId>>>,
     /// Who was home to what when the sessions that this server was to have by that were all here.
@@ -55,7 +55,7 @@ impl SessionTable {
     pub fn new(epoch: u64) -> Self {
         Self {
             shards: std::iter::repeat_with(RwLock::default).take(SHARDS).collect(),
-            hasher: RandomState::new(),
+            hasher: Keyed,
             watched: RwLock::default(),
             whole: ArcSwapOption::empty(),
             epoch: AtomicU64::new(epoch),

@@ -8,6 +8,7 @@ import signal
 import subprocess
 
 import pytest
+import requests
 
 from lib.server import ROOT, binary, clean_environment
 
@@ -88,6 +89,8 @@ def test_a_local_mesh_starts_and_ends(tmp_path):
         assert up.returncode == 0, up.stderr
         urls = re.findall(r"^  s\d  (http://\S+)", up.stdout, re.M)
         assert len(urls) == 3
+        for url in urls:
+            assert "<title>sparkmesh chat" in requests.get(url, timeout=10).text, "each serves the demo pages"
         assert (mesh / "secret").stat().st_mode & 0o077 == 0
         assert script("mesh-up", mesh=mesh).returncode == 1, "one at a time"
         # The commands that it prints do what it says.

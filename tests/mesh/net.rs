@@ -1,7 +1,7 @@
 //! Several servers' data paths in one process, joined by the real queues and the real codec: nothing here waits, and every
 //! frame moves when the test says so.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::task::Waker;
 
@@ -10,6 +10,7 @@ use sparkmesh::model::attachments::{Attachment, Change};
 use sparkmesh::model::custody::{Outcome, Verdict};
 use sparkmesh::model::frames::Dispatch;
 use sparkmesh::model::ids::{ClientId, ConnectionId, Incarnation, Millis, NodeId, Seq};
+use sparkmesh::model::keyed::HashMap;
 use sparkmesh::model::lane::{End, Kept, Options, Replay, Why};
 use sparkmesh::model::outbox::Acks;
 use sparkmesh::model::placement::Placement;
@@ -111,8 +112,8 @@ impl Net {
             servers,
             disk,
             queues: BTreeMap::new(),
-            edges: HashMap::new(),
-            attached: HashMap::new(),
+            edges: HashMap::default(),
+            attached: HashMap::default(),
             next: 1,
             budget: None,
         };

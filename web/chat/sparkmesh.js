@@ -218,20 +218,27 @@ var PresenceEvent = class extends Event {
   }
 };
 
+// src/id.ts
+function newId() {
+  const bytes = crypto.getRandomValues(new Uint8Array(12));
+  return btoa(String.fromCharCode(...bytes)).replaceAll("+", "-").replaceAll("/", "_");
+}
+
 // src/http.ts
 var PATIENCE_MS = 15e3;
+var PATIENCE_WITH_OTHERS_MS = 5e3;
 var Http = class {
-  #base;
+  #servers;
   #keys;
   #fetch;
-  constructor(url, keys, fetch) {
-    this.#base = baseUrl(url);
+  constructor(servers, keys, fetch) {
+    this.#servers = servers;
     this.#keys = keys;
     this.#fetch = fetch;
   }
   /** Asks where to connect. */
   async offer(query, signal) {
-    return this.checked(await this.call("v1/connect-info", { ...query && { query }, signal }));
+    return this.call("v1/connect-info", { ...query && { query }, signal, check: (answer) => this.checked(answer) });
   }
   /**
    * An offer as it should be; who came over TLS is not sent on in the clear, or the key would be read on the way.
@@ -240,32 +247,58 @@ var Http = class {
   checked(answer) {
     const offer = answer;
     if (typeof offer?.ws_url !== "string" || typeof offer.validation_key !== "string" || !/^wss?:/.test(offer.ws_url)) {
-      throw new BadAnswerError(`${this.#base} gave no offer: is it a sparkmesh server?`);
+      throw new BadAnswerError("what came is no offer: is it a sparkmesh server?");
     }
-    if (this.#base.protocol === "https:" && !offer.ws_url.startsWith("wss:")) {
-      throw new BadAnswerError(`${this.#base} offers ${offer.ws_url}, without TLS: the key is not sent there`);
+    if (this.#servers.secure && !offer.ws_url.startsWith("wss:")) {
+      throw new BadAnswerError(`${offer.ws_url} is offered, without TLS: the key is not sent there`);
     }
     const { node_id = "", ws_url, validation_key, pending = 0, start_after_ms = 0 } = offer;
-    return { node_id, ws_url, validation_key, pending, start_after_ms };
+    this.#servers.told(offer.servers);
+    const servers = this.#servers.all.map(({ href }) => href);
+    return { node_id, ws_url, validation_key, pending, start_after_ms, servers };
   }
-  /** One call. A key that is refused is asked for anew, once. */
+  /**
+   * One call, of the first server that answers. All that is called may be repeated: only `create` looks what the first
+   * attempt has done. A key that is refused is asked for anew, once.
+   */
   async call(path, call = {}) {
     const key = await this.#keys.get(call.signal);
     try {
-      return await this.#once(path, call, key);
+      return await this.#anywhere(path, call, key);
     } catch (error) {
       if (!(error instanceof RefusedError) || error.status !== 401) throw error;
       this.#keys.forget(key);
       if (!this.#keys.renewable) throw error;
-      return this.#once(path, call, await this.#keys.get(call.signal));
+      return this.#anywhere(path, call, await this.#keys.get(call.signal));
     }
   }
-  async #once(path, { method = "GET", query = {}, body, signal }, key) {
-    const url = new URL(path, this.#base);
+  async #anywhere(path, call, key) {
+    const round = this.#servers.round();
+    const silent = [];
+    for (const server of round) {
+      try {
+        const answer = await this.#once(server, path, call, key, round.length > 1 ? PATIENCE_WITH_OTHERS_MS : PATIENCE_MS);
+        const checked = call.check ? call.check(answer) : answer;
+        this.#servers.answered(server);
+        return checked;
+      } catch (error2) {
+        if (!(error2 instanceof RefusedError) || (error2.status ?? 0) >= 500) this.#servers.failed(server);
+        if (!(error2 instanceof UnreachableError) && !(error2 instanceof BadAnswerError)) throw error2;
+        silent.push(error2);
+        call.repeated?.();
+      }
+    }
+    const [first] = silent;
+    const error = silent.find((one) => one instanceof UnreachableError) ?? first;
+    if (silent.length === 1 || !(error instanceof UnreachableError)) throw error;
+    throw new UnreachableError(`no server answers: ${silent.map(({ message }) => message).join("; ")}`, { cause: error });
+  }
+  async #once(server, path, { method = "GET", query = {}, body, signal }, key, ms) {
+    const url = new URL(path, server);
     for (const [name, value] of Object.entries(query)) {
       if (value !== void 0) url.searchParams.set(name, String(value));
     }
-    const patience = AbortSignal.timeout(PATIENCE_MS);
+    const patience = either(signal, AbortSignal.timeout(ms));
     let response;
     let text2;
     try {
@@ -277,12 +310,14 @@ var Http = class {
         redirect: "error",
         credentials: "omit",
         cache: "no-store",
-        signal: signal ? either(signal, patience) : patience
+        signal: patience.signal
       });
       text2 = await response.text();
     } catch (error) {
       if (signal?.aborted) throw signal.reason;
-      throw new UnreachableError(`${this.#base.origin} does not answer: ${messageOf(error)}`, { cause: error });
+      throw new UnreachableError(`${server.origin} does not answer: ${messageOf(error)}`, { cause: error });
+    } finally {
+      patience.settle();
     }
     const answer = parse(text2);
     if (response.ok && answer !== void 0) return answer;
@@ -290,7 +325,20 @@ var Http = class {
     throw refusal(response, answer, `${url.origin}${url.pathname}`);
   }
   sessions = {
-    create: (options, call) => this.call("v1/sessions", { method: "POST", body: options, ...call }),
+    /** The id is ours, so that a session is made once even where the first answer is lost. */
+    create: async (options, call) => {
+      const { session_id = newId() } = options;
+      let isRepeated = false;
+      const repeated = () => void (isRepeated = true);
+      try {
+        return await this.call("v1/sessions", { method: "POST", body: { ...options, session_id }, repeated, ...call });
+      } catch (error) {
+        if (!isRepeated || !(error instanceof RefusedError) || error.code !== "conflict") throw error;
+        const record = await this.sessions.info(session_id, call).catch(() => void 0);
+        if (!record?.current_node_info?.includes(record.node_id)) throw error;
+        return record;
+      }
+    },
     info: (id, call) => this.call(sessionPath(id), { ...call }),
     join: (id, options, call) => this.call(`${sessionPath(id)}/join`, { method: "POST", body: options, ...call }),
     leave: (id, node, call) => this.call(`${sessionPath(id)}/leave`, { method: "POST", body: node === void 0 ? {} : { node_id: node }, ...call }),
@@ -310,29 +358,16 @@ var Http = class {
 function sessionPath(id) {
   return `v1/sessions/${encodeURIComponent(id)}`;
 }
-function baseUrl(url) {
-  let base;
-  try {
-    base = new URL(url, globalThis.location?.href);
-  } catch {
-    throw new ConfigurationError(`\`url\` must be like https://HOST:PORT, not ${JSON.stringify(String(url))}`);
-  }
-  if (base.protocol === "ws:") base.protocol = "http:";
-  if (base.protocol === "wss:") base.protocol = "https:";
-  if (!/^https?:$/.test(base.protocol)) {
-    throw new ConfigurationError(`\`url\` must be like https://HOST:PORT, not ${JSON.stringify(String(url))}`);
-  }
-  base.search = base.hash = "";
-  if (!base.pathname.endsWith("/")) base.pathname += "/";
-  return base;
-}
-function either(left, right) {
+function either(long, short) {
   const controller = new AbortController();
-  for (const signal of [left, right]) {
-    if (signal.aborted) controller.abort(signal.reason);
-    signal.addEventListener("abort", () => controller.abort(signal.reason), { once: true, signal: controller.signal });
-  }
-  return controller.signal;
+  const listeners = [long, short].flatMap((signal) => {
+    if (!signal) return [];
+    const abort = () => controller.abort(signal.reason);
+    if (signal.aborted) abort();
+    signal.addEventListener("abort", abort, { once: true });
+    return [() => signal.removeEventListener("abort", abort)];
+  });
+  return { signal: controller.signal, settle: () => listeners.forEach((remove) => remove()) };
 }
 function parse(text2) {
   try {
@@ -398,8 +433,14 @@ var Seen = class {
   constructor(capacity) {
     this.#capacity = capacity;
   }
-  /** Takes up what an earlier life remembered; a record is `number key`, and its slot follows from the number. */
+  /**
+   * Takes up what an earlier life remembered, and writes down what is known here already; a record is `number key`, and
+   * its slot follows from the number.
+   */
   restore(records, journal) {
+    const own = [...this.#keys];
+    this.#keys.clear();
+    this.#slots.length = this.#next = 0;
     this.#journal = journal;
     const known = [];
     for (const [name, value] of records) {
@@ -414,13 +455,20 @@ var Seen = class {
       this.#next = number;
       this.#remember(key);
     }
+    for (const key of own) void this.#add(key);
+  }
+  /** From now on nothing is written down: the storage may be another page's. */
+  detach() {
+    this.#journal = void 0;
   }
   has(source, id) {
     return this.#keys.has(keyOf(source, id));
   }
   /** Resolves when it will outlive a reload. */
-  async add(source, id) {
-    const key = keyOf(source, id);
+  add(source, id) {
+    return this.#add(keyOf(source, id));
+  }
+  async #add(key) {
     if (this.#keys.has(key)) return;
     const number = this.#next;
     this.#remember(key);
@@ -443,6 +491,9 @@ function keyOf(source, id) {
 function backoff(failures, chance, { first = 1e3, longest = 6e4 } = {}) {
   const step = Math.min(first * 2 ** Math.min(failures, 30), longest);
   return step * (0.5 + chance / 2);
+}
+function steady() {
+  return performance.now();
 }
 var LONGEST_HINT_MS = 3e5;
 function sleep(ms, signal) {
@@ -562,6 +613,83 @@ var Intake = class {
   }
 };
 
+// src/keeper.ts
+var CLAIM_MS = 1e3;
+var Journal = class {
+  #storage;
+  #fault;
+  #next = /* @__PURE__ */ new Map();
+  #last = Promise.resolve();
+  #queued;
+  constructor(storage, fault) {
+    this.#storage = storage;
+    this.#fault = fault;
+  }
+  /** Resolves when it is written, or could not be. */
+  put(key, value) {
+    this.#next.set(key, value);
+    return this.flush();
+  }
+  /** Resolves when all that was put is written, or could not be. */
+  flush() {
+    this.#queued ??= this.#last = this.#last.then(() => this.#write());
+    return this.#queued;
+  }
+  async #write() {
+    const changes = this.#next;
+    this.#next = /* @__PURE__ */ new Map();
+    this.#queued = void 0;
+    if (changes.size === 0) return;
+    try {
+      await this.#storage.write(changes);
+    } catch (error) {
+      this.#fault(new StorageError(`could not keep it: ${messageOf(error)}`, { cause: error }));
+    }
+  }
+};
+var Keeper = class {
+  #storage;
+  #fault;
+  #restore;
+  #journal;
+  #closed = false;
+  constructor(storage, fault, restore) {
+    this.#storage = storage;
+    this.#fault = fault;
+    this.#restore = restore;
+  }
+  /**
+   * Resolves when what an earlier life left is restored, or when another page has the storage and that may take long.
+   * Rejects where the storage is another's and does not wait.
+   */
+  async start() {
+    const claimed = (async () => {
+      await this.#storage.claim?.();
+      await this.#load();
+    })();
+    let timer;
+    const late = new Promise((resolve) => timer = setTimeout(() => resolve("late"), CLAIM_MS));
+    const first = await Promise.race([claimed, late]).finally(() => clearTimeout(timer));
+    if (first !== "late") return;
+    this.#fault(new StorageError("another page of this device has the storage: until that is closed, nothing here outlives a reload"));
+    claimed.catch((error) => this.#closed || this.#fault(new StorageError(`could not take over: ${messageOf(error)}`, { cause: error })));
+  }
+  async close() {
+    this.#closed = true;
+    await this.#journal?.flush();
+    await this.#storage.close?.();
+  }
+  async #load() {
+    const records = await this.#storage.load().catch((error) => {
+      this.#fault(new StorageError(`could not read what was kept: ${messageOf(error)}`, { cause: error }));
+      return /* @__PURE__ */ new Map();
+    });
+    if (this.#closed) return;
+    this.#journal = new Journal(this.#storage, this.#fault);
+    this.#restore(records, this.#journal);
+  }
+};
+
 // src/key.ts
 var EXPIRY_MARGIN_MS = 3e4;
 var Keys = class {
@@ -645,8 +773,8 @@ var Edge = class {
   /** Asks for a sign of life, unless that is under way. */
   probe() {
     if (this.#askedAt !== void 0 || !this.isOpen) return;
-    this.#askedAt = Date.now();
-    this.write(JSON.stringify({ type: Type.CONFIG_REQUEST, payload: { timestamp: this.#askedAt } }));
+    this.#askedAt = steady();
+    this.write(JSON.stringify({ type: Type.CONFIG_REQUEST, payload: { timestamp: Date.now() } }));
     this.#expect(ANSWER_MS, "no sign of life");
   }
   /** Ends it from this side. A socket that is cut off would tell of its close much later, so nobody waits for that. */
@@ -674,7 +802,7 @@ var Edge = class {
     }
   }
   #answered(frame) {
-    const latency = Date.now() - (this.#askedAt ?? 0);
+    const latency = steady() - (this.#askedAt ?? 0);
     const payload = frame["payload"];
     const difference = Number(payload?.server_timestamp_add_diff ?? 0);
     this.#askedAt = void 0;
@@ -783,7 +911,7 @@ var Life = class {
         end = { error: asError(error), stoodMs: void 0, sent: void 0 };
       }
       if (signal.aborted) throw signal.reason;
-      const next = reconnect.after({ ...end, hinted }, Date.now(), Math.random());
+      const next = reconnect.after({ ...end, hinted }, steady(), Math.random());
       if (next.then === "give up") return end.error;
       if (next.renewKey) this.#keys.forget();
       hint = next.offer;
@@ -819,7 +947,7 @@ var Life = class {
     let leaving;
     const goAway = (frame) => {
       const afterMs = Math.min(Math.max(Number(frame["reconnect_after_ms"]) || 0, 0), LONGEST_HINT_MS);
-      sent = { at: Date.now() + afterMs, offer: this.#usable(frame["offer"]) };
+      sent = { at: steady() + afterMs, offer: this.#usable(frame["offer"]) };
       clearTimeout(leaving);
       leaving = setTimeout(() => edge.end(1001, "going away"), afterMs);
       this.#handlers.goingAway(afterMs);
@@ -829,7 +957,7 @@ var Life = class {
       answered: (latencyMs, clockOffsetMs) => {
         this.#handlers.measured(latencyMs, clockOffsetMs);
         if (standsSince !== void 0) return;
-        standsSince = Date.now();
+        standsSince = steady();
         reconnect.stands();
         this.#handlers.connected(offer);
       },
@@ -847,7 +975,7 @@ var Life = class {
         const why = isRefusal(code) && refusal2 ? refusal2 : reason || "the connection broke";
         const error = new ConnectionError(code, `${why} (close code ${code})`);
         this.#handlers.ended(error);
-        resolve({ error, stoodMs: standsSince === void 0 ? void 0 : Date.now() - standsSince, sent });
+        resolve({ error, stoodMs: standsSince === void 0 ? void 0 : steady() - standsSince, sent });
       }
     });
     const close = () => edge.end(1e3, "closed");
@@ -945,9 +1073,14 @@ var Outbox = class {
   constructor(limits) {
     this.#limits = limits;
   }
-  /** Takes up what an earlier life did not finish; a record is `number frame`. */
+  /**
+   * Takes up what an earlier life did not finish, and writes down what is here already; a record is `number frame`.
+   * What was taken up is given back: it has not been written on any connection.
+   */
   restore(records, journal) {
+    const own = this.entries().filter(({ id, keep }) => keep === "kept" && !records.has(PREFIX2 + id));
     this.#journal = journal;
+    const taken = [];
     const found = [];
     for (const [name, value] of records) {
       if (!name.startsWith(PREFIX2)) continue;
@@ -961,9 +1094,15 @@ var Outbox = class {
         void journal.put(PREFIX2 + id, null);
         continue;
       }
-      this.#next = number + 1;
-      this.#insert(id, envelope, frame, "kept");
+      this.#next = Math.max(this.#next, number + 1);
+      if (!this.#entries.has(id)) taken.push(this.#insert(id, envelope, frame, "kept"));
     }
+    for (const { id, frame } of own) void journal.put(PREFIX2 + id, `${this.#next++} ${frame}`);
+    return taken;
+  }
+  /** From now on nothing is written down: the storage may be another page's. */
+  detach() {
+    this.#journal = void 0;
   }
   get size() {
     return this.#entries.size;
@@ -1091,6 +1230,81 @@ var Requests = class _Requests {
   }
 };
 
+// src/servers.ts
+var TOLD_PER_ROUND = 3;
+var Servers = class {
+  #given;
+  #told = [];
+  /** The one that answered last, or is to be asked next. */
+  #current;
+  /** @throws ConfigurationError */
+  constructor(addresses) {
+    const given = (typeof addresses === "string" || addresses instanceof URL ? [addresses] : [...addresses]).map(baseUrl);
+    const [first] = given;
+    if (!first) throw new ConfigurationError("`url` must have at least one address");
+    if (given.some(({ protocol }) => protocol !== first.protocol)) {
+      throw new ConfigurationError("the addresses in `url` must all be https, or all http: a key is as safe as the worst of them");
+    }
+    this.#given = given;
+    this.#current = first;
+  }
+  /** Whether keys go over TLS alone. */
+  get secure() {
+    return this.#current.protocol === "https:";
+  }
+  /** All that are known, those that were given first. */
+  get all() {
+    return distinct([...this.#given, ...this.#told]);
+  }
+  /** Whom to ask, one after the other until one answers. */
+  round() {
+    return distinct([this.#current, ...this.#given, ...this.#told.slice(0, TOLD_PER_ROUND)]);
+  }
+  answered(server) {
+    this.#current = server;
+  }
+  /** The next round begins with another, where there is one. */
+  failed(server) {
+    this.#told = [...this.#told.filter((told) => told.href !== server.href), ...this.#told.filter((told) => told.href === server.href)];
+    if (server.href !== this.#current.href) return;
+    const all = this.all;
+    const at = all.findIndex(({ href }) => href === server.href);
+    this.#current = all[(at + 1) % all.length] ?? server;
+  }
+  /** What an offer names; what is not as safe as what was given is left out. */
+  told(addresses) {
+    if (!Array.isArray(addresses)) return;
+    const usable = addresses.flatMap((address) => {
+      try {
+        const url = baseUrl(String(address));
+        return url.protocol === this.#current.protocol ? [url] : [];
+      } catch {
+        return [];
+      }
+    });
+    if (usable.length > 0) this.#told = distinct(usable);
+  }
+};
+function distinct(urls) {
+  return [...new Map(urls.map((url) => [url.href, url])).values()];
+}
+function baseUrl(url) {
+  let base;
+  try {
+    base = new URL(url, globalThis.location?.href);
+  } catch {
+    throw new ConfigurationError(`\`url\` must be like https://HOST:PORT, not ${JSON.stringify(String(url))}`);
+  }
+  if (base.protocol === "ws:") base.protocol = "http:";
+  if (base.protocol === "wss:") base.protocol = "https:";
+  if (!/^https?:$/.test(base.protocol)) {
+    throw new ConfigurationError(`\`url\` must be like https://HOST:PORT, not ${JSON.stringify(String(url))}`);
+  }
+  base.search = base.hash = base.username = base.password = "";
+  if (!base.pathname.endsWith("/")) base.pathname += "/";
+  return base;
+}
+
 // src/session.ts
 var Session = class extends TypedEventTarget {
   id;
@@ -1184,6 +1398,31 @@ var Session = class extends TypedEventTarget {
 };
 
 // src/storage.ts
+var PageLock = class {
+  #name;
+  #release;
+  #asking;
+  constructor(name) {
+    this.#name = `sparkmesh-storage/${name}`;
+  }
+  async take() {
+    const locks = globalThis.navigator?.locks;
+    if (!locks) return;
+    const asking = this.#asking = new AbortController();
+    await new Promise((resolve, reject) => {
+      const hold = () => new Promise((release) => {
+        this.#release = release;
+        resolve();
+      });
+      locks.request(this.#name, { signal: asking.signal }, hold).catch(reject);
+    });
+  }
+  give() {
+    this.#asking?.abort(new StorageError("closed before the storage was free"));
+    this.#release?.();
+    this.#release = this.#asking = void 0;
+  }
+};
 var MemoryStorage = class {
   #records = /* @__PURE__ */ new Map();
   async load() {
@@ -1199,9 +1438,17 @@ var MemoryStorage = class {
 var WebStorage = class {
   #prefix;
   #area;
+  #lock;
   constructor(name, area = globalThis.localStorage) {
     this.#prefix = `${name}/`;
     this.#area = area;
+    this.#lock = area === globalThis.localStorage ? new PageLock(`local/${name}`) : void 0;
+  }
+  async claim() {
+    await this.#lock?.take();
+  }
+  async close() {
+    this.#lock?.give();
   }
   async load() {
     const records = /* @__PURE__ */ new Map();
@@ -1220,9 +1467,14 @@ var WebStorage = class {
 };
 var IndexedDbStorage = class {
   #name;
+  #lock;
   #database;
   constructor(name) {
     this.#name = name;
+    this.#lock = new PageLock(`idb/${name}`);
+  }
+  claim() {
+    return this.#lock.take();
   }
   async load() {
     const store = (await this.#open()).transaction("records").objectStore("records");
@@ -1245,6 +1497,7 @@ var IndexedDbStorage = class {
     const database = await this.#database;
     this.#database = void 0;
     database?.close();
+    this.#lock.give();
   }
   #open() {
     this.#database ??= new Promise((resolve, reject) => {
@@ -1265,42 +1518,11 @@ function done(request) {
 function defaultStorage(nodeId) {
   return "indexedDB" in globalThis ? new IndexedDbStorage(`sparkmesh-${nodeId}`) : new MemoryStorage();
 }
-var Journal = class {
-  #storage;
-  #fault;
-  #next = /* @__PURE__ */ new Map();
-  #last = Promise.resolve();
-  #queued;
-  constructor(storage, fault) {
-    this.#storage = storage;
-    this.#fault = fault;
-  }
-  /** Resolves when it is written, or could not be. */
-  put(key, value) {
-    this.#next.set(key, value);
-    return this.flush();
-  }
-  /** Resolves when all that was put is written, or could not be. */
-  flush() {
-    this.#queued ??= this.#last = this.#last.then(() => this.#write());
-    return this.#queued;
-  }
-  async #write() {
-    const changes = this.#next;
-    this.#next = /* @__PURE__ */ new Map();
-    this.#queued = void 0;
-    if (changes.size === 0) return;
-    try {
-      await this.#storage.write(changes);
-    } catch (error) {
-      this.#fault(new StorageError(`could not keep it: ${messageOf(error)}`, { cause: error }));
-    }
-  }
-};
 
 // src/client.ts
 var Sparkmesh = class extends TypedEventTarget {
   #http;
+  #servers;
   #options;
   #life;
   #seen;
@@ -1310,7 +1532,7 @@ var Sparkmesh = class extends TypedEventTarget {
   #sessions = /* @__PURE__ */ new Map();
   #loaded = new Deferred();
   #storage;
-  #journal;
+  #keeper;
   #edge;
   #stop;
   #first = new Deferred();
@@ -1329,7 +1551,8 @@ var Sparkmesh = class extends TypedEventTarget {
     }
     const keys = new Keys(options.key);
     this.#options = options;
-    this.#http = new Http(options.url, keys, options.fetch ?? ((...call) => globalThis.fetch(...call)));
+    this.#servers = new Servers(options.url);
+    this.#http = new Http(this.#servers, keys, options.fetch ?? ((...call) => globalThis.fetch(...call)));
     this.#seen = new Seen(Math.max(1, options.remember ?? 2048));
     this.#outbox = new Outbox({ maxCount: options.outbox?.maxCount ?? 1e3, maxBytes: options.outbox?.maxBytes ?? 4e6 });
     this.#intake = new Intake(this.#seen, {
@@ -1376,6 +1599,10 @@ var Sparkmesh = class extends TypedEventTarget {
   /** Whose device this is, if the key says so. */
   get clientId() {
     return this.#clientId;
+  }
+  /** Addresses of servers: those given, and those that the last offers named, where to ask when one is gone. */
+  get servers() {
+    return this.#servers.all.map(({ origin }) => origin);
   }
   /** There and back to the server, as last measured. */
   get latencyMs() {
@@ -1520,28 +1747,33 @@ var Sparkmesh = class extends TypedEventTarget {
     this.#requests.failAll(closed);
     this.#outbox.abandon(closed);
     this.#first.reject(error ?? closed);
-    await this.#journal?.flush();
-    await this.#storage?.close?.();
+    await this.#keeper?.close();
+    this.#keeper = void 0;
+    this.#seen.detach();
+    this.#outbox.detach();
     this.dispatchEvent(new ClosedEvent(error));
   }
-  /** With the first key it is known who this is, and what an earlier life left. */
+  /** With the first key it is known who this is, and where an earlier life left what it knew. */
   async #prepare(key) {
     const { sub, client_id } = claims(key);
     this.#clientId = client_id;
-    if (this.#nodeId !== void 0) {
-      if (this.#nodeId !== sub) throw new ConfigurationError(`the new key is for ${sub}, and this client is ${this.#nodeId}`);
-      return;
+    if (this.#nodeId !== void 0 && this.#nodeId !== sub) {
+      throw new ConfigurationError(`the new key is for ${sub}, and this client is ${this.#nodeId}`);
     }
-    const { storage = defaultStorage } = this.#options;
-    this.#storage = typeof storage === "function" ? storage(sub) : storage;
-    this.#journal = new Journal(this.#storage, (error) => this.dispatchEvent(new FaultEvent(error)));
-    const records = await this.#storage.load().catch((error) => {
-      this.dispatchEvent(new FaultEvent(error));
-      return /* @__PURE__ */ new Map();
-    });
     this.#nodeId = sub;
-    this.#seen.restore(records, this.#journal);
-    this.#outbox.restore(records, this.#journal);
+    if (this.#keeper) return;
+    const { storage = defaultStorage } = this.#options;
+    this.#storage ??= typeof storage === "function" ? storage(sub) : storage;
+    this.#keeper = new Keeper(this.#storage, (error) => this.dispatchEvent(new FaultEvent(error)), (records, journal) => {
+      this.#seen.restore(records, journal);
+      for (const entry of this.#outbox.restore(records, journal)) this.#write(entry);
+    });
+    try {
+      await this.#keeper.start();
+    } catch (error) {
+      this.#keeper = void 0;
+      throw error;
+    }
     this.#loaded.resolve();
   }
   #opened(edge) {
@@ -1666,10 +1898,6 @@ var Sparkmesh = class extends TypedEventTarget {
     this.dispatchEvent(new RefusedEvent(entry.envelope, error));
   }
 };
-function newId() {
-  const bytes = crypto.getRandomValues(new Uint8Array(12));
-  return btoa(String.fromCharCode(...bytes)).replaceAll("+", "-").replaceAll("/", "_");
-}
 
 // src/push.ts
 async function enablePush(client, options) {

@@ -9,10 +9,13 @@ import {
   RefusedEvent, TypedEventTarget, type ClientEventMap,
 } from "./events.js";
 import { Http, type CallOptions } from "./http.js";
+import { newId } from "./id.js";
 import { Intake } from "./intake.js";
-import { claims, Keys, type KeySource } from "./key.js";
+import { Keeper } from "./keeper.js";
+import { claims, Keys } from "./key.js";
 import { Life } from "./life.js";
 import { absence, isNotice, noticeOf, presenceOf, refusalOf } from "./notices.js";
+import type { ClientOptions, RequestOptions, SendOptions } from "./options.js";
 import { byteLength, Outbox, type Entry } from "./outbox.js";
 import {
   isFast, Type, type Confirmation, type Envelope, type InboxPage, type JoinOptions, type Json, type Outgoing,
@@ -20,53 +23,16 @@ import {
 } from "./protocol.js";
 import { Requests } from "./requests.js";
 import { Seen } from "./seen.js";
+import { Servers } from "./servers.js";
 import { Session } from "./session.js";
-import { defaultStorage, Journal, type Storage } from "./storage.js";
-import { abortable, Deferred, type BackoffOptions } from "./time.js";
-
-export interface ClientOptions {
-  /** A server of the mesh, like `https://HOST:PORT`; in a browser also relative to the page. */
-  readonly url: string | URL;
-  /** The device's key, or what gets one from the application's back end; asked for again when it has expired. */
-  readonly key: KeySource;
-  /** What outlives a reload. IndexedDB in browsers where absent, else memory. */
-  readonly storage?: Storage | ((nodeId: string) => Storage);
-  /** For Node before 22: the WebSocket of `ws`. */
-  readonly WebSocket?: unknown;
-  readonly fetch?: typeof globalThis.fetch;
-  /** `auto` (default): what waited comes by itself, in order. `manual`: fetch it with `inbox()`. */
-  readonly inbox?: "auto" | "manual";
-  /** `app` (default): acknowledged when the application has handled it. `pong`: when it has arrived. */
-  readonly ack?: "app" | "pong";
-  /** Connect to the server where this session is busiest. */
-  readonly sessionHint?: string;
-  /** Connect through a proxy on port 80, where there is one. */
-  readonly needPort80?: boolean;
-  readonly backoff?: BackoffOptions;
-  /** Most envelopes (1000) and bytes (4 MB) that may wait for confirmation. */
-  readonly outbox?: { readonly maxCount?: number; readonly maxBytes?: number };
-  /** So many ids of handled envelopes are remembered: 2048, more than a server tells apart. */
-  readonly remember?: number;
-  /** The server's `--max-message-bytes`: 1 000 000. */
-  readonly maxMessageBytes?: number;
-}
-
-export interface SendOptions {
-  /** Aborted: it is not sent again, and `send()` rejects. It may have been delivered by then. */
-  readonly signal?: AbortSignal | undefined;
-}
-
-export interface RequestOptions extends SendOptions {
-  /** In ms, 30 000 where absent: also how long the request is kept for somebody who is away. */
-  readonly timeout?: number;
-  /** Further fields of the envelope. */
-  readonly fields?: Outgoing;
-}
+import { defaultStorage, type Storage } from "./storage.js";
+import { abortable, Deferred } from "./time.js";
 
 export type State = "idle" | "connecting" | "connected" | "waiting" | "closed";
 
 export class Sparkmesh extends TypedEventTarget<ClientEventMap> {
   readonly #http: Http;
+  readonly #servers: Servers;
   readonly #options: ClientOptions;
   readonly #life: Life;
   readonly #seen: Seen;
@@ -76,7 +42,7 @@ export class Sparkmesh extends TypedEventTarget<ClientEventMap> {
   readonly #sessions = new Map<string, Session>();
   readonly #loaded = new Deferred<void>();
   #storage: Storage | undefined;
-  #journal: Journal | undefined;
+  #keeper: Keeper | undefined;
   #edge: Edge | undefined;
   #stop: AbortController | undefined;
   #first = new Deferred<void>();
@@ -96,7 +62,8 @@ export class Sparkmesh extends TypedEventTarget<ClientEventMap> {
     }
     const keys = new Keys(options.key);
     this.#options = options;
-    this.#http = new Http(options.url, keys, options.fetch ?? ((...call) => globalThis.fetch(...call)));
+    this.#servers = new Servers(options.url);
+    this.#http = new Http(this.#servers, keys, options.fetch ?? ((...call) => globalThis.fetch(...call)));
     this.#seen = new Seen(Math.max(1, options.remember ?? 2048));
     this.#outbox = new Outbox({ maxCount: options.outbox?.maxCount ?? 1000, maxBytes: options.outbox?.maxBytes ?? 4_000_000 });
     this.#intake = new Intake(this.#seen, {
@@ -142,6 +109,11 @@ export class Sparkmesh extends TypedEventTarget<ClientEventMap> {
   /** Whose device this is, if the key says so. */
   get clientId(): string | undefined {
     return this.#clientId;
+  }
+
+  /** Addresses of servers: those given, and those that the last offers named, where to ask when one is gone. */
+  get servers(): string[] {
+    return this.#servers.all.map(({ origin }) => origin);
   }
 
   /** There and back to the server, as last measured. */
@@ -303,29 +275,34 @@ export class Sparkmesh extends TypedEventTarget<ClientEventMap> {
     this.#requests.failAll(closed);
     this.#outbox.abandon(closed);
     this.#first.reject(error ?? closed);
-    await this.#journal?.flush();
-    await this.#storage?.close?.();
+    await this.#keeper?.close();
+    this.#keeper = undefined;
+    this.#seen.detach();
+    this.#outbox.detach();
     this.dispatchEvent(new ClosedEvent(error));
   }
 
-  /** With the first key it is known who this is, and what an earlier life left. */
+  /** With the first key it is known who this is, and where an earlier life left what it knew. */
   async #prepare(key: string): Promise<void> {
     const { sub, client_id } = claims(key);
     this.#clientId = client_id;
-    if (this.#nodeId !== undefined) {
-      if (this.#nodeId !== sub) throw new ConfigurationError(`the new key is for ${sub}, and this client is ${this.#nodeId}`);
-      return;
+    if (this.#nodeId !== undefined && this.#nodeId !== sub) {
+      throw new ConfigurationError(`the new key is for ${sub}, and this client is ${this.#nodeId}`);
     }
-    const { storage = defaultStorage } = this.#options;
-    this.#storage = typeof storage === "function" ? storage(sub) : storage;
-    this.#journal = new Journal(this.#storage, (error) => this.dispatchEvent(new FaultEvent(error)));
-    const records = await this.#storage.load().catch((error: unknown) => {
-      this.dispatchEvent(new FaultEvent(error));
-      return new Map<string, string>();
-    });
     this.#nodeId = sub;
-    this.#seen.restore(records, this.#journal);
-    this.#outbox.restore(records, this.#journal);
+    if (this.#keeper) return;
+    const { storage = defaultStorage } = this.#options;
+    this.#storage ??= typeof storage === "function" ? storage(sub) : storage;
+    this.#keeper = new Keeper(this.#storage, (error) => this.dispatchEvent(new FaultEvent(error)), (records, journal) => {
+      this.#seen.restore(records, journal);
+      for (const entry of this.#outbox.restore(records, journal)) this.#write(entry);
+    });
+    try {
+      await this.#keeper.start();
+    } catch (error) {
+      this.#keeper = undefined;
+      throw error;
+    }
     this.#loaded.resolve();
   }
 
@@ -466,10 +443,3 @@ export class Sparkmesh extends TypedEventTarget<ClientEventMap> {
     this.dispatchEvent(new RefusedEvent(entry.envelope, error));
   }
 }
-
-/** 96 random bits: unique among all that a device will ever send. */
-export function newId(): string {
-  const bytes = crypto.getRandomValues(new Uint8Array(12));
-  return btoa(String.fromCharCode(...bytes)).replaceAll("+", "-").replaceAll("/", "_");
-}
-

@@ -4,6 +4,7 @@
  */
 
 import { Type, type Offer } from "./protocol.js";
+import { steady } from "./time.js";
 
 /** What is used of a WebSocket; a browser's, Node 22's and that of `ws` all have it. */
 export interface WebSocketLike {
@@ -80,8 +81,8 @@ export class Edge {
   /** Asks for a sign of life, unless that is under way. */
   probe(): void {
     if (this.#askedAt !== undefined || !this.isOpen) return;
-    this.#askedAt = Date.now();
-    this.write(JSON.stringify({ type: Type.CONFIG_REQUEST, payload: { timestamp: this.#askedAt } }));
+    this.#askedAt = steady();
+    this.write(JSON.stringify({ type: Type.CONFIG_REQUEST, payload: { timestamp: Date.now() } }));
     this.#expect(ANSWER_MS, "no sign of life");
   }
 
@@ -114,7 +115,7 @@ export class Edge {
   }
 
   #answered(frame: Frame): void {
-    const latency = Date.now() - (this.#askedAt ?? 0);
+    const latency = steady() - (this.#askedAt ?? 0);
     const payload = frame["payload"] as { server_timestamp_add_diff?: unknown } | undefined;
     const difference = Number(payload?.server_timestamp_add_diff ?? 0);
     this.#askedAt = undefined;

@@ -1,12 +1,13 @@
 /** sparkmesh, the client: see the README. */
 
-export { Sparkmesh } from "./client.js";
-export type { ClientOptions, RequestOptions, SendOptions, State } from "./client.js";
+export { Sparkmesh, type State } from "./client.js";
+export type { ClientOptions, RequestOptions, SendOptions } from "./options.js";
 export { Session } from "./session.js";
 export { disablePush, enablePush, type PushOptions } from "./push.js";
 export { IndexedDbStorage, MemoryStorage, WebStorage, type Changes, type Storage } from "./storage.js";
 export type { KeySource } from "./key.js";
 export type { CallOptions } from "./http.js";
+export type { ServerAddress } from "./servers.js";
 export type { BackoffOptions } from "./time.js";
 export {
   BadAnswerError, ClosedError, ConfigurationError, ConnectionError, LostError, OutboxFullError, PushUnavailableError,

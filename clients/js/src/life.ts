@@ -6,7 +6,7 @@ import type { Http } from "./http.js";
 import type { Keys } from "./key.js";
 import { Type, type Offer } from "./protocol.js";
 import { Reconnect, type Sent } from "./reconnect.js";
-import { LONGEST_HINT_MS, sleep, type BackoffOptions } from "./time.js";
+import { LONGEST_HINT_MS, sleep, steady, type BackoffOptions } from "./time.js";
 
 export interface LifeOptions {
   readonly socket: WebSocketConstructor;
@@ -69,7 +69,7 @@ export class Life {
         end = { error: asError(error), stoodMs: undefined, sent: undefined };
       }
       if (signal.aborted) throw signal.reason;
-      const next = reconnect.after({ ...end, hinted }, Date.now(), Math.random());
+      const next = reconnect.after({ ...end, hinted }, steady(), Math.random());
       if (next.then === "give up") return end.error;
       if (next.renewKey) this.#keys.forget();
       hint = next.offer;
@@ -110,7 +110,7 @@ export class Life {
 
     const goAway = (frame: Frame): void => {
       const afterMs = Math.min(Math.max(Number(frame["reconnect_after_ms"]) || 0, 0), LONGEST_HINT_MS);
-      sent = { at: Date.now() + afterMs, offer: this.#usable(frame["offer"]) };
+      sent = { at: steady() + afterMs, offer: this.#usable(frame["offer"]) };
       clearTimeout(leaving);
       leaving = setTimeout(() => edge.end(1001, "going away"), afterMs);
       this.#handlers.goingAway(afterMs);
@@ -121,7 +121,7 @@ export class Life {
       answered: (latencyMs, clockOffsetMs) => {
         this.#handlers.measured(latencyMs, clockOffsetMs);
         if (standsSince !== undefined) return;
-        standsSince = Date.now();
+        standsSince = steady();
         reconnect.stands();
         this.#handlers.connected(offer);
       },
@@ -139,7 +139,7 @@ export class Life {
         const why = isRefusal(code) && refusal ? refusal : reason || "the connection broke";
         const error = new ConnectionError(code, `${why} (close code ${code})`);
         this.#handlers.ended(error);
-        resolve({ error, stoodMs: standsSince === undefined ? undefined : Date.now() - standsSince, sent });
+        resolve({ error, stoodMs: standsSince === undefined ? undefined : steady() - standsSince, sent });
       },
     });
     const close = (): void => edge.end(1000, "closed");

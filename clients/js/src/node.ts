@@ -1,7 +1,8 @@
 /** For Node: a storage in a file. */
 
-import { open, readFile, rename, mkdir, type FileHandle } from "node:fs/promises";
-import { dirname } from "node:path";
+import { open, readFile, rename, mkdir, unlink, writeFile, type FileHandle } from "node:fs/promises";
+import { dirname, resolve } from "node:path";
+import { StorageError } from "./errors.js";
 import type { Changes, Storage } from "./storage.js";
 
 /** Rewritten when it has so many bytes, and four times as many lines as records. */
@@ -9,17 +10,38 @@ const COMPACT_BYTES = 1 << 20;
 
 /**
  * One file with a line for each change, `["key","value"]` or `["key"]`; written through to the disk. The file is
- * rewritten when most of it is outdated. One process at a time uses it.
+ * rewritten when most of it is outdated. One client at a time uses it: beside it is a `.lock` with the id of its process,
+ * and a client that finds it waits for the other one, as for a server that is away.
  */
 export class FileStorage implements Storage {
   readonly #path: string;
+  readonly #lock: string;
+  #claimed = false;
   readonly #records = new Map<string, string>();
   #file: FileHandle | undefined;
   #lines = 0;
   #bytes = 0;
 
   constructor(path: string) {
-    this.#path = path;
+    this.#path = resolve(path);
+    this.#lock = `${this.#path}.lock`;
+  }
+
+  /** @throws StorageError while another client has it */
+  async claim(): Promise<void> {
+    await mkdir(dirname(this.#path), { recursive: true });
+    for (;;) {
+      const isFree = !held.has(this.#lock) && (await writeFile(this.#lock, String(process.pid), { flag: "wx", mode: 0o600 }).then(() => true, existed));
+      if (isFree) break;
+      const owner = Number(await readFile(this.#lock, "utf8").catch(() => "0"));
+      // Of this process, but not of a client in it: the id is that of a dead process, as after the restart of a container.
+      if (held.has(this.#lock) || (owner !== process.pid && lives(owner))) {
+        throw new StorageError(`${this.#path} is used by another client, of process ${owner}; if that is none, remove ${this.#lock}`);
+      }
+      await unlink(this.#lock).catch(() => {});
+    }
+    held.add(this.#lock);
+    this.#claimed = true;
   }
 
   async load(): Promise<Map<string, string>> {
@@ -52,6 +74,14 @@ export class FileStorage implements Storage {
   }
 
   async close(): Promise<void> {
+    await this.#closeFile();
+    if (!this.#claimed) return;
+    this.#claimed = false;
+    held.delete(this.#lock);
+    await unlink(this.#lock).catch(() => {});
+  }
+
+  async #closeFile(): Promise<void> {
     await this.#file?.close();
     this.#file = undefined;
   }
@@ -67,7 +97,7 @@ export class FileStorage implements Storage {
   }
 
   async #rewrite(): Promise<void> {
-    await this.close();
+    await this.#closeFile();
     await mkdir(dirname(this.#path), { recursive: true });
     const text = [...this.#records].map(([key, value]) => line(key, value)).join("");
     const fresh = await open(`${this.#path}.new`, "w", 0o600);
@@ -77,6 +107,25 @@ export class FileStorage implements Storage {
     await rename(`${this.#path}.new`, this.#path);
     this.#bytes = text.length;
     this.#lines = this.#records.size;
+  }
+}
+
+/** The locks that clients of this process have. */
+const held = new Set<string>();
+
+function existed(error: NodeJS.ErrnoException): boolean {
+  if (error.code === "EEXIST") return false;
+  throw error;
+}
+
+/** Whether there is a process of this id, also one that is not ours. */
+function lives(pid: number): boolean {
+  if (!(pid > 0)) return false;
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).code === "EPERM";
   }
 }
 

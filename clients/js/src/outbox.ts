@@ -5,7 +5,7 @@
 
 import { ClosedError, LostError, OutboxFullError } from "./errors.js";
 import { isFast, type Confirmation, type Outgoing } from "./protocol.js";
-import type { Journal } from "./storage.js";
+import type { Journal } from "./keeper.js";
 import { Deferred } from "./time.js";
 
 const PREFIX = "out/";
@@ -49,9 +49,14 @@ export class Outbox {
     this.#limits = limits;
   }
 
-  /** Takes up what an earlier life did not finish; a record is `number frame`. */
-  restore(records: ReadonlyMap<string, string>, journal: Journal): void {
+  /**
+   * Takes up what an earlier life did not finish, and writes down what is here already; a record is `number frame`.
+   * What was taken up is given back: it has not been written on any connection.
+   */
+  restore(records: ReadonlyMap<string, string>, journal: Journal): Entry[] {
+    const own = this.entries().filter(({ id, keep }) => keep === "kept" && !records.has(PREFIX + id));
     this.#journal = journal;
+    const taken: Entry[] = [];
     const found: [number, string, string][] = [];
     for (const [name, value] of records) {
       if (!name.startsWith(PREFIX)) continue;
@@ -65,9 +70,16 @@ export class Outbox {
         void journal.put(PREFIX + id, null);
         continue;
       }
-      this.#next = number + 1;
-      this.#insert(id, envelope, frame, "kept");
+      this.#next = Math.max(this.#next, number + 1);
+      if (!this.#entries.has(id)) taken.push(this.#insert(id, envelope, frame, "kept"));
     }
+    for (const { id, frame } of own) void journal.put(PREFIX + id, `${this.#next++} ${frame}`);
+    return taken;
+  }
+
+  /** From now on nothing is written down: the storage may be another page's. */
+  detach(): void {
+    this.#journal = undefined;
   }
 
   get size(): number {

@@ -92,6 +92,8 @@ export interface Offer {
   /** Envelopes waiting in the inbox. */
   readonly pending: number;
   readonly start_after_ms: number;
+  /** Where else to ask. */
+  readonly servers: readonly string[];
 }
 
 /** The error words of the protocol, and `session_unauthorized` for its SESSION_UNAUTHORIZED. */

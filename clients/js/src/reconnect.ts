@@ -9,7 +9,7 @@ const SETTLED_MS = 10_000;
 
 /** Where the server sent its devices. */
 export interface Sent {
-  /** When to be there, on this machine's clock. */
+  /** When to be there, in `steady()` milliseconds. */
   readonly at: number;
   readonly offer: Offer | undefined;
 }

@@ -3,7 +3,7 @@
  * that each costs one small record, which replaces the oldest.
  */
 
-import type { Journal } from "./storage.js";
+import type { Journal } from "./keeper.js";
 
 const PREFIX = "seen/";
 
@@ -19,8 +19,14 @@ export class Seen {
     this.#capacity = capacity;
   }
 
-  /** Takes up what an earlier life remembered; a record is `number key`, and its slot follows from the number. */
+  /**
+   * Takes up what an earlier life remembered, and writes down what is known here already; a record is `number key`, and
+   * its slot follows from the number.
+   */
   restore(records: ReadonlyMap<string, string>, journal: Journal): void {
+    const own = [...this.#keys];
+    this.#keys.clear();
+    this.#slots.length = this.#next = 0;
     this.#journal = journal;
     const known: [number, string][] = [];
     for (const [name, value] of records) {
@@ -35,6 +41,12 @@ export class Seen {
       this.#next = number;
       this.#remember(key);
     }
+    for (const key of own) void this.#add(key);
+  }
+
+  /** From now on nothing is written down: the storage may be another page's. */
+  detach(): void {
+    this.#journal = undefined;
   }
 
   has(source: string, id: string): boolean {
@@ -42,8 +54,11 @@ export class Seen {
   }
 
   /** Resolves when it will outlive a reload. */
-  async add(source: string, id: string): Promise<void> {
-    const key = keyOf(source, id);
+  add(source: string, id: string): Promise<void> {
+    return this.#add(keyOf(source, id));
+  }
+
+  async #add(key: string): Promise<void> {
     if (this.#keys.has(key)) return;
     const number = this.#next;
     this.#remember(key);

@@ -3,7 +3,7 @@
 import { MemberEvent, PresenceEvent, TypedEventTarget, type SessionEventMap } from "./events.js";
 import type { CallOptions, Http } from "./http.js";
 import type { Confirmation, Envelope, Json, MemberPresence, Membership, Outgoing, SessionRecord } from "./protocol.js";
-import type { RequestOptions, SendOptions } from "./client.js";
+import type { RequestOptions, SendOptions } from "./options.js";
 
 /** What a session needs of its client. */
 export interface SessionHost {

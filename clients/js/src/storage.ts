@@ -1,9 +1,9 @@
 /**
  * What outlives a reload: small records by key. A {@link Storage} is read once, when the client starts, and then only
- * written; one client at a time uses it.
+ * written; one client at a time uses it, and `claim()` sees to that.
  */
 
-import { StorageError, messageOf } from "./errors.js";
+import { StorageError } from "./errors.js";
 
 /** `null` takes a record away. */
 export type Changes = ReadonlyMap<string, string | null>;
@@ -13,7 +13,42 @@ export interface Storage {
   load(): Promise<Map<string, string>>;
   /** Resolves when the changes will outlive a reload. Is not called again before that. */
   write(changes: Changes): Promise<void>;
+  /**
+   * Resolves when this storage is this client's alone, until `close()`; may take until another page is closed. Rejects
+   * if it is somebody else's now and the client shall not start. Without it the application sees to that.
+   */
+  claim?(): Promise<void>;
   close?(): Promise<void>;
+}
+
+/** A lock of the Web: of all pages of an origin one has it. Where there are none (old browsers, no HTTPS), nobody waits. */
+class PageLock {
+  readonly #name: string;
+  #release: (() => void) | undefined;
+  #asking: AbortController | undefined;
+
+  constructor(name: string) {
+    this.#name = `sparkmesh-storage/${name}`;
+  }
+
+  async take(): Promise<void> {
+    const locks = globalThis.navigator?.locks;
+    if (!locks) return;
+    const asking = (this.#asking = new AbortController());
+    await new Promise<void>((resolve, reject) => {
+      const hold = (): Promise<void> => new Promise<void>((release) => {
+        this.#release = release;
+        resolve();
+      });
+      locks.request(this.#name, { signal: asking.signal }, hold).catch(reject);
+    });
+  }
+
+  give(): void {
+    this.#asking?.abort(new StorageError("closed before the storage was free"));
+    this.#release?.();
+    this.#release = this.#asking = undefined;
+  }
 }
 
 /** Outlives nothing but the client. */
@@ -36,10 +71,21 @@ export class MemoryStorage implements Storage {
 export class WebStorage implements Storage {
   readonly #prefix: string;
   readonly #area: globalThis.Storage;
+  readonly #lock: PageLock | undefined;
 
   constructor(name: string, area: globalThis.Storage = globalThis.localStorage) {
     this.#prefix = `${name}/`;
     this.#area = area;
+    // A tab has its `sessionStorage` to itself.
+    this.#lock = area === globalThis.localStorage ? new PageLock(`local/${name}`) : undefined;
+  }
+
+  async claim(): Promise<void> {
+    await this.#lock?.take();
+  }
+
+  async close(): Promise<void> {
+    this.#lock?.give();
   }
 
   async load(): Promise<Map<string, string>> {
@@ -62,10 +108,16 @@ export class WebStorage implements Storage {
 /** In IndexedDB, in a database of this name. */
 export class IndexedDbStorage implements Storage {
   readonly #name: string;
+  readonly #lock: PageLock;
   #database: Promise<IDBDatabase> | undefined;
 
   constructor(name: string) {
     this.#name = name;
+    this.#lock = new PageLock(`idb/${name}`);
+  }
+
+  claim(): Promise<void> {
+    return this.#lock.take();
   }
 
   async load(): Promise<Map<string, string>> {
@@ -91,6 +143,7 @@ export class IndexedDbStorage implements Storage {
     const database = await this.#database;
     this.#database = undefined;
     database?.close();
+    this.#lock.give();
   }
 
   #open(): Promise<IDBDatabase> {
@@ -114,45 +167,4 @@ function done<T>(request: IDBRequest<T>): Promise<T> {
 /** The best there is here: IndexedDB in a browser; elsewhere only memory, and `sparkmesh/node` has files. */
 export function defaultStorage(nodeId: string): Storage {
   return "indexedDB" in globalThis ? new IndexedDbStorage(`sparkmesh-${nodeId}`) : new MemoryStorage();
-}
-
-/**
- * Writes to a storage one after the other: what is put while a write is under way goes out together with the next.
- * A failure is told to `fault` once for each write, and those who wait go on: what is in memory still counts.
- */
-export class Journal {
-  readonly #storage: Storage;
-  readonly #fault: (error: StorageError) => void;
-  #next = new Map<string, string | null>();
-  #last: Promise<void> = Promise.resolve();
-  #queued: Promise<void> | undefined;
-
-  constructor(storage: Storage, fault: (error: StorageError) => void) {
-    this.#storage = storage;
-    this.#fault = fault;
-  }
-
-  /** Resolves when it is written, or could not be. */
-  put(key: string, value: string | null): Promise<void> {
-    this.#next.set(key, value);
-    return this.flush();
-  }
-
-  /** Resolves when all that was put is written, or could not be. */
-  flush(): Promise<void> {
-    this.#queued ??= this.#last = this.#last.then(() => this.#write());
-    return this.#queued;
-  }
-
-  async #write(): Promise<void> {
-    const changes = this.#next;
-    this.#next = new Map();
-    this.#queued = undefined;
-    if (changes.size === 0) return;
-    try {
-      await this.#storage.write(changes);
-    } catch (error) {
-      this.#fault(new StorageError(`could not keep it: ${messageOf(error)}`, { cause: error }));
-    }
-  }
 }

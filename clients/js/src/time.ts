@@ -16,6 +16,11 @@ export function backoff(failures: number, chance: number, { first = 1000, longes
   return step * (0.5 + chance / 2);
 }
 
+/** Milliseconds that only ever go forward: what the clock on the wall does, by hand or by NTP, is nothing to a pause. */
+export function steady(): number {
+  return performance.now();
+}
+
 /** No server may make a client wait longer than this. */
 export const LONGEST_HINT_MS = 300_000;
 

@@ -1,7 +1,7 @@
 // Parts that need no server: signs of life, pauses, storages, the service worker, and the bundle of the pages.
 import assert from "node:assert/strict";
-import { mkdtemp, readFile, rm, appendFile } from "node:fs/promises";
-import { execFileSync } from "node:child_process";
+import { mkdtemp, readdir, readFile, rm, appendFile, writeFile } from "node:fs/promises";
+import { execFileSync, spawnSync } from "node:child_process";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { mock, test } from "node:test";
@@ -12,7 +12,7 @@ import { ConfigurationError, disablePush, enablePush, Sparkmesh, WebStorage } fr
 import { claims } from "../dist/key.js";
 import { FileStorage } from "../dist/node.js";
 import { backoff } from "../dist/time.js";
-import { baseUrl } from "../dist/http.js";
+import { baseUrl, Servers } from "../dist/servers.js";
 
 test("pauses double, are bounded, and spread", () => {
   assert.equal(backoff(0, 0), 500);
@@ -108,6 +108,47 @@ test("addresses and keys are looked at", () => {
   assert.throws(() => claims("not a key"), ConfigurationError);
   assert.throws(() => claims("e30.e30.x"), ConfigurationError);
   assert.throws(() => new Sparkmesh({ url: "http://h", key: "k", WebSocket: 1 }), ConfigurationError);
+});
+
+test("servers are asked in turn: those that were given, and those that offers have named", () => {
+  const servers = new Servers(["http://a:1", "ws://b:2/mesh"]);
+  const round = () => servers.round().map(({ href }) => href);
+  assert.deepEqual(round(), ["http://a:1/", "http://b:2/mesh/"]);
+  servers.told(["http://c:3", "https://d:4", "nonsense", 7, "http://a:1", "http://e:5", "http://f:6"]);
+  assert.deepEqual(servers.all.map(({ host }) => host), ["a:1", "b:2", "c:3", "e:5", "f:6"]);
+  servers.failed(new URL("http://a:1/"));
+  assert.equal(round()[0], "http://b:2/mesh/");
+  servers.answered(new URL("http://e:5/"));
+  servers.failed(new URL("http://b:2/mesh/"));
+  assert.equal(round()[0], "http://e:5/");
+  servers.told(undefined);
+  servers.told([]);
+  assert.equal(servers.all.length, 5);
+  // One that is gone from the mesh comes last, and is forgotten when it is named no more.
+  servers.failed(new URL("http://e:5/"));
+  servers.told(["http://c:3"]);
+  assert.deepEqual(servers.all.map(({ host }) => host), ["a:1", "b:2", "c:3"]);
+  assert.throws(() => new Servers([]), ConfigurationError);
+  assert.throws(() => new Servers(["http://a", "https://b"]), { name: "ConfigurationError", message: /all be https/ });
+});
+
+test("a file is one client's at a time: of another process, of this one, and not of a dead one's", async () => {
+  const directory = await mkdtemp(join(tmpdir(), "sparkmesh-js-"));
+  const path = join(directory, "device.log");
+  const first = new FileStorage(path);
+  await first.claim();
+  await assert.rejects(new FileStorage(path).claim(), { name: "StorageError", message: new RegExp(`process ${process.pid}`) });
+  await first.close();
+  // A process that lives, and one that is over.
+  await writeFile(`${path}.lock`, String(process.ppid));
+  await assert.rejects(new FileStorage(path).claim(), { name: "StorageError", message: /remove .*device\.log\.lock/ });
+  const { pid } = spawnSync(process.execPath, ["-e", ""]);
+  await writeFile(`${path}.lock`, String(pid));
+  const second = new FileStorage(path);
+  await second.claim();
+  await second.close();
+  assert.deepEqual(await readdir(directory), []);
+  await rm(directory, { recursive: true });
 });
 
 /** What the service worker does with a push. */

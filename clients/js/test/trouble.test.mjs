@@ -21,10 +21,18 @@ function client(options = {}) {
   return made;
 }
 
-beforeEach(async () => (fake = await Fake.start()));
+/** @type {Fake[]} */
+const fakes = [];
+async function another() {
+  const made = await Fake.start();
+  fakes.push(made);
+  return made;
+}
+
+beforeEach(async () => (fake = await another()));
 afterEach(async () => {
   await Promise.all(opened.splice(0).map((one) => one.close()));
-  await fake.stop();
+  await Promise.all(fakes.splice(0).map((one) => one.stop()));
 });
 
 const message = (id, payload, fields = {}) => ({ dest_id: "me", src_id: "bob", type: 1, timestamp: 1, id, payload, ...fields });
@@ -104,7 +112,7 @@ describe("connecting", () => {
   }
 
   test("GOING_AWAY with an offer: there, at the time it names, and without asking", async () => {
-    const other = await Fake.start();
+    const other = await another();
     const me = client();
     await me.connect();
     const from = await fake.edge(0);
@@ -116,7 +124,6 @@ describe("connecting", () => {
     assert.equal(other.asked.length, 0);
     await until("connected", () => me.state === "connected");
     await me.close();
-    await other.stop();
   });
 
   test("GOING_AWAY with an offer that is stale: a new one is asked for", async () => {
@@ -135,6 +142,108 @@ describe("connecting", () => {
     await me.connect();
     send(await fake.edge(0), { type: -9, reconnect_after_ms: 50 });
     await fake.edge(1);
+  });
+
+  test("an address that is dead, or another program's, is passed over", async () => {
+    const [dead, stranger] = [await another(), await another()];
+    await dead.stop();
+    stranger.answers.push(() => ({ body: "I am no mesh" }));
+    const me = client({ url: [dead.url, stranger.url, fake.url] });
+    await me.connect();
+    assert.equal(fake.asked.length, 1);
+    // From now on the one that answers is asked first.
+    await me.inbox();
+    assert.deepEqual([stranger.asked.length, fake.asked.length], [1, 2]);
+  });
+
+  test("when no address answers it says which, and goes on trying", async () => {
+    const dead = await another();
+    await dead.stop();
+    const me = client({ url: [dead.url, `${dead.url}/again`] });
+    const told = event(me, "disconnected");
+    const controller = new AbortController();
+    const connecting = me.connect({ signal: controller.signal });
+    const { error } = await told;
+    assert.equal(error.name, "UnreachableError");
+    assert.equal(error.message.split(dead.url).length, 3);
+    await event(me, "disconnected");
+    controller.abort();
+    await assert.rejects(connecting, { name: "AbortError" });
+  });
+
+  test("one that was told a single address survives that server, by those that its offer named", async () => {
+    const other = await another();
+    fake.answers.push((offer) => ({ body: { ...offer, servers: [fake.url, other.url] } }));
+    const me = client();
+    await me.connect();
+    assert.deepEqual(me.servers, [fake.url, other.url]);
+    const connected = event(me, "connected");
+    await fake.stop();
+    await other.edge(0);
+    assert.equal((await connected).offer.ws_url, other.offer().ws_url);
+    await me.session("room").info();
+    assert.equal(other.asked.at(-1).path, "/v1/sessions/room");
+  });
+
+  test("a session is made once, also where the first answer is lost", async () => {
+    const other = await another();
+    const me = client({ url: [fake.url, other.url] });
+    fake.answers.push(() => ({ lost: true }));
+    let id;
+    other.answers.push((_, body) => {
+      id = JSON.parse(body).session_id;
+      return { status: 409, body: { error: { code: "conflict", message: "taken" } } };
+    });
+    const record = (session_id, node_id) => ({ session_id, node_id, members: [], current_node_info: ["me", null] });
+    other.answers.push(() => ({ body: record(id, "me") }));
+    const { session } = await me.createSession();
+    assert.equal(session.id, id);
+    assert.equal(session.me, "me");
+
+    // Somebody else's is a conflict, and so is one of the first attempt.
+    fake.answers.push(() => ({ lost: true }));
+    other.answers.push(() => ({ status: 409, body: { error: { code: "conflict", message: "taken" } } }));
+    other.answers.push(() => ({ body: record("taken", "bob") }));
+    const third = client({ url: [fake.url, other.url] });
+    await assert.rejects(third.createSession({ session_id: "taken" }), { code: "conflict" });
+    other.answers.push(() => ({ status: 409, body: { error: { code: "conflict", message: "taken" } } }));
+    await assert.rejects(client({ url: other.url }).createSession({ session_id: "taken" }), { code: "conflict" });
+  });
+
+  test("a clock that is set back or forth changes neither pauses nor what is measured", async () => {
+    const now = Date.now;
+    const me = client();
+    await me.connect();
+    try {
+      for (const hours of [-3, 5]) {
+        const edge = fake.edges.at(-1);
+        send(edge, { type: -9, reconnect_after_ms: 200, offer: fake.offer() });
+        await event(me, "goingaway");
+        Date.now = () => now() + hours * 3_600_000;
+        const [connected, began] = [event(me, "connected"), performance.now()];
+        edge.socket.close(1001);
+        await connected;
+        const took = performance.now() - began;
+        assert.ok(took > 100 && took < 5000, `${took} ms`);
+        assert.ok(me.latencyMs >= 0 && me.latencyMs < 5000, `${me.latencyMs} ms`);
+      }
+    } finally {
+      Date.now = now;
+    }
+  });
+
+  test("a client that goes on for long leaves nothing behind at its signals", async () => {
+    const warned = [];
+    const warn = (warning) => warned.push(warning.message);
+    process.on("warning", warn);
+    const me = client();
+    await me.connect();
+    for (let n = 1; n <= 15; n++) {
+      fake.edges.at(-1).socket.terminate();
+      await fake.edge(n);
+    }
+    process.off("warning", warn);
+    assert.deepEqual(warned, []);
   });
 
   test("over TLS no key goes where there is none", async () => {

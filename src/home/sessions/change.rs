@@ -1,6 +1,6 @@
 //! Changes that are under way: decided, then on disk here, then at the other keeper, then published and answered.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use super::words::{Request, Response};
 use super::{Done, Operation, SessionHome};
 use crate::model::codes::{Code, Refusal};
 use crate::model::ids::{NodeId, SessionId};
+use crate::model::keyed::HashSet;
 use crate::model::session::{Change, Delta, Horizon, Presence, Record, Requester, Session};
 use crate::store::{Journal, Unavailable};
 use crate::view::{fresh_id, now};

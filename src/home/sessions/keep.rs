@@ -10,6 +10,7 @@ use super::change::{Origin, Settlement};
 use super::words::{Part, Request, Response, Told};
 use crate::model::ids::{NodeId, SessionId};
 use crate::model::session::{Absorbed, Change, Delta, Horizon, Member, Session, Version, absorb};
+use crate::outside;
 use crate::view::Acting;
 
 /// Sessions in one answer.
@@ -136,7 +137,7 @@ impl SessionHome {
         let horizon: Horizon = theirs.horizon().clone();
         let theirs = theirs.written_by(self.scribe.clone());
         let merged = match self.newest(&id) {
-            Some(ours) => ours.merge(&theirs, rand::random),
+            Some(ours) => ours.merge(&theirs, outside::chance),
             None => theirs.adopted(),
         };
         if *merged.session.horizon() != horizon {

@@ -10,6 +10,8 @@
 //! - a copy of a session is never replaced, only merged with another one;
 //! - what is published are the sessions of which this server is home or deputy.
 
+use crate::model::keyed::{HashMap, HashSet};
+
 mod change;
 mod keep;
 mod peers;
@@ -20,7 +22,6 @@ mod take;
 mod tests;
 mod words;
 
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -156,11 +157,11 @@ impl SessionHome {
             home,
             view,
             peers,
-            lines: HashMap::new(),
+            lines: HashMap::default(),
             last: 0,
             doubtful,
-            unsure: HashSet::new(),
-            missed: HashMap::new(),
+            unsure: HashSet::default(),
+            missed: HashMap::default(),
             taking: Taking::default(),
             shipping: Shipping::default(),
         }

@@ -1,12 +1,12 @@
 //! Sessions in the store: what is written, and what is found there at the start.
 
-use std::collections::{HashMap, HashSet};
 use std::ops::ControlFlow;
 
 use super::SessionHome;
 use crate::home::boxes::put_json;
 use crate::home::keys;
 use crate::model::ids::{NodeId, SessionId};
+use crate::model::keyed::{HashMap, HashSet};
 use crate::model::session::{Member, Record, Scribe, Session, Stored};
 use crate::store::{Order, Store, StoreError, Table, Write};
 use crate::view::Kept;
@@ -70,7 +70,7 @@ pub fn load(store: &dyn Store, view: &View) -> Result<Doubtful, StoreError> {
         view.sessions.all_here(view.mesh.placement());
     }
     let scribe = Scribe::new(view.mesh.own().clone(), view.mesh.incarnation());
-    let mut members: HashMap<SessionId, Vec<Member>> = HashMap::new();
+    let mut members: HashMap<SessionId, Vec<Member>> = HashMap::default();
     let (from, to) = keys::all(b'm');
     store.scan(Table::Records, &from, &to, Order::Ascending, &mut |key, value| {
         let session = keys::first_id(key).and_then(|id| id.parse().ok());

@@ -1,6 +1,5 @@
 //! Copies that this server is not to keep any more: they stay until those who are to keep the session have them.
 
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use actix::prelude::*;
@@ -8,6 +7,7 @@ use actix::prelude::*;
 use super::SessionHome;
 use super::words::{Request, Response};
 use crate::model::ids::{NodeId, SessionId};
+use crate::model::keyed::{HashMap, HashSet};
 use crate::model::session::{Horizon, Session};
 use crate::store::{Journal, Unavailable};
 
@@ -54,7 +54,7 @@ impl SessionHome {
             .take(AT_ONCE)
             .cloned()
             .collect();
-        let mut by_server: HashMap<NodeId, Vec<(SessionId, Horizon)>> = HashMap::new();
+        let mut by_server: HashMap<NodeId, Vec<(SessionId, Horizon)>> = HashMap::default();
         let mut keepers: Vec<(Arc<Session>, Vec<NodeId>)> = Vec::new();
         for session in some {
             let (home, deputy) = placement.ranked(session.id().as_str());
@@ -73,7 +73,7 @@ impl SessionHome {
         }
         let peers = self.peers.clone();
         let asked = async move {
-            let mut held: HashSet<(NodeId, SessionId)> = HashSet::new();
+            let mut held: HashSet<(NodeId, SessionId)> = HashSet::default();
             for (server, copies) in by_server {
                 if let Response::Holds(ids) = peers.ask(&server, Request::Holds(copies)).await {
                     held.extend(ids.into_iter().map(|id| (server.clone(), id)));

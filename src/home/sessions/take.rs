@@ -7,7 +7,6 @@
 //! the sessions that are to be kept here, and merges that into its own. Until it has asked all, or [`ENOUGH_MS`] have
 //! passed, it does not say of a session that there is none: it may be on its way.
 
-use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use actix::prelude::*;
@@ -16,6 +15,7 @@ use super::SessionHome;
 use super::peers::Peers;
 use super::words::{Request, Response};
 use crate::model::ids::{Incarnation, Millis, NodeId, SessionId};
+use crate::model::keyed::{HashMap, HashSet};
 use crate::model::session::{Horizon, Scribe, Session};
 use crate::view::{Kept, steady};
 

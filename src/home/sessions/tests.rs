@@ -1,6 +1,6 @@
 //! Several servers' sessions in one process: real stores and committers, a mesh of words that are cut and joined by hand.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -11,6 +11,7 @@ use super::*;
 use crate::home::{Content, keys};
 use crate::model::ids::{Epoch, Incarnation, Millis};
 use crate::model::inbox::Limits;
+use crate::model::keyed::HashMap;
 use crate::model::placement::Placement;
 use crate::model::session::{Mask, Role, SessionType};
 use crate::model::topology::{About, Address, LinkState, Load, Standing, Topology};
@@ -127,7 +128,7 @@ impl Net {
             for other in &self.servers {
                 let _ = own.accept(topology(other).own().clone(), Millis(0));
             }
-            server.view.mesh.publish(own.routes(), HashMap::new());
+            server.view.mesh.publish(own.routes(), HashMap::default());
             server.view.mesh.publish_placement(self.placement());
         }
     }

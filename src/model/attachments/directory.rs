@@ -3,13 +3,14 @@
 //! A device is in the list of each server that it is attached at, and in an index of those servers: lists are asked for when
 //! a server is told of or goes, the index when somebody looks for a device.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use super::super::ids::{ClientId, Incarnation, NodeId};
 use super::super::routes::Routes;
 use super::super::topology::Topology;
 use super::partial::{Assembled, Partial};
 use super::{Attachment, Change, Delta, Digest, Entry, Snapshot, snapshots};
+use crate::model::keyed::HashMap;
 
 /// What became of a delta.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,7 +78,7 @@ pub struct Directory {
 impl Directory {
     /// Knows of no other server. Nothing that others say of `own` is taken.
     pub fn new(own: NodeId) -> Self {
-        Self { own, slots: BTreeMap::new(), lists: Vec::new(), index: HashMap::new(), partials: HashMap::new() }
+        Self { own, slots: BTreeMap::new(), lists: Vec::new(), index: HashMap::default(), partials: HashMap::default() }
     }
 
     /// Takes changes of a list, in what follows on what is known of it.
@@ -249,7 +250,7 @@ impl Directory {
     /// An empty list at 0 in place of what was known. The devices that were in that.
     fn begin(&mut self, server: &NodeId, incarnation: Incarnation) -> Vec<NodeId> {
         let devices = self.forget(server);
-        let list = List { server: server.clone(), incarnation, number: 0, entries: HashMap::new() };
+        let list = List { server: server.clone(), incarnation, number: 0, entries: HashMap::default() };
         let slot = self.lists.iter().position(Option::is_none).unwrap_or(self.lists.len());
         if slot == self.lists.len() {
             self.lists.push(Some(list));

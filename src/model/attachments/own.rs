@@ -1,9 +1,8 @@
 //! This server's list, which nobody else changes.
 
-use std::collections::HashMap;
-
 use super::super::ids::{Incarnation, NodeId};
 use super::{Attachment, Change, Delta, Digest, Entry, Snapshot, snapshots};
+use crate::model::keyed::HashMap;
 
 /// Which devices are attached here, each once, whatever number of edges it has.
 #[derive(Debug, Clone)]
@@ -17,7 +16,7 @@ pub struct Own {
 impl Own {
     /// Nobody is attached yet.
     pub fn new(server: NodeId, incarnation: Incarnation) -> Self {
-        Self { server, incarnation, number: 0, entries: HashMap::new() }
+        Self { server, incarnation, number: 0, entries: HashMap::default() }
     }
 
     /// Begins the list anew in another incarnation, with who is attached; the answer is for all neighbours.

@@ -18,6 +18,8 @@
 //!
 //! Leaves to others: where sessions are kept, the order of messages in them, and who is online.
 
+use crate::model::keyed::HashSet;
+
 mod change;
 mod chunked;
 mod copies;
@@ -32,7 +34,6 @@ mod parted;
 mod rules;
 mod view;
 
-use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -126,13 +127,13 @@ impl Session {
         if members.iter().all(|member| session.put(member.clone())) {
             return Ok(session);
         }
-        let mut nodes = HashSet::new();
+        let mut nodes = HashSet::default();
         if !members.iter().all(|member| nodes.insert(member.node.clone())) {
             return Err(Damaged { session: session.id });
         }
         let mut session = bare;
         members.sort_by(|one, other| (other.changed, &other.scribe).cmp(&(one.changed, &one.scribe)));
-        let (mut places, mut names) = (HashSet::new(), HashSet::new());
+        let (mut places, mut names) = (HashSet::default(), HashSet::default());
         members.retain(|member| {
             let own = [Some(&member.node), member.mask()];
             let fits = !places.contains(&member.joined) && own.iter().flatten().all(|name| !names.contains(*name));

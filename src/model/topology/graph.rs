@@ -5,7 +5,7 @@
 //! together are the path that each of them would foretell, and since every link costs something, none goes round.
 
 use std::cmp::Reverse;
-use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet};
+use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
 
 use petgraph::graph::{NodeIndex, UnGraph};
@@ -14,6 +14,7 @@ use petgraph::visit::{Dfs, EdgeRef};
 use super::super::ids::NodeId;
 use super::super::routes::Way;
 use super::Record;
+use crate::model::keyed::{HashMap, HashSet, Keyed};
 
 /// One server on a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,7 +45,7 @@ impl<'a> Graph<'a> {
         let mut servers = UnGraph::with_capacity(records.len(), 0);
         let index: HashMap<_, _> =
             records.iter().map(|(server, record)| (*server, servers.add_node(*record))).collect();
-        let mut announced: HashMap<(NodeIndex, NodeIndex), u32> = HashMap::new();
+        let mut announced: HashMap<(NodeIndex, NodeIndex), u32> = HashMap::default();
         for (server, record) in &records {
             for link in &record.links {
                 let cut = |(x, y): &(NodeId, NodeId)| {
@@ -69,7 +70,7 @@ impl<'a> Graph<'a> {
 
     /// The servers to which a path leads from `start`, itself included.
     pub(super) fn reached(&self, start: &NodeId) -> HashSet<NodeId> {
-        let mut reached = HashSet::new();
+        let mut reached = HashSet::default();
         if let Some(&start) = self.index.get(start) {
             let mut search = Dfs::new(&self.servers, start);
             while let Some(server) = search.next(&self.servers) {
@@ -116,7 +117,7 @@ impl<'a> Graph<'a> {
 
     /// Dijkstra, carrying the first hop.
     fn distances(&self, start: NodeIndex) -> HashMap<NodeIndex, Distance> {
-        let mut distances = HashMap::with_capacity(self.servers.node_count());
+        let mut distances = HashMap::with_capacity_and_hasher(self.servers.node_count(), Keyed);
         let mut nearest = BinaryHeap::from([Reverse((Distance { cost: 0, links: 0, first: start }, start))]);
         while let Some(Reverse((distance, server))) = nearest.pop() {
             if distances.contains_key(&server) {

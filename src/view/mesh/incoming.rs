@@ -1,9 +1,9 @@
 //! The streams from other servers.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use crate::model::ids::{Incarnation, NodeId};
+use crate::model::keyed::HashMap;
 use crate::model::stream::{Incoming, Received};
 
 /// The stream from one server.

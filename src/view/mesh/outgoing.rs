@@ -1,6 +1,5 @@
 //! The streams to other servers.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use bytes::Bytes;
@@ -8,6 +7,7 @@ use bytes::Bytes;
 use super::Weight;
 use crate::model::frames::Stop;
 use crate::model::ids::{Millis, NodeId};
+use crate::model::keyed::HashMap;
 use crate::model::lane::Delivery;
 use crate::model::stream::Outgoing;
 

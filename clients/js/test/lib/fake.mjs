@@ -10,12 +10,14 @@ export function anyKey(sub, exp = 4_000_000_000) {
 }
 
 export class Fake {
+  /** Stays what it is when it has stopped. */
+  url = "";
   /** All that was asked over HTTP, and when. */
   asked = /** @type {{path: string, key: string, at: number}[]} */ ([]);
   /** All connections: their parameters, what came, and when they began. */
   edges = /** @type {{query: URLSearchParams, frames: any[], at: number, socket: import("ws").WebSocket}[]} */ ([]);
   /** What connect-info answers with, first to last; then plain offers. */
-  answers = /** @type {((offer: any) => {status?: number, headers?: object, body?: any})[]} */ ([]);
+  answers = /** @type {((offer: any, body: string) => {status?: number, headers?: object, body?: any, lost?: boolean})[]} */ ([]);
   /** Called for each frame but the probe, which is answered. */
   onFrame = (_edge, _frame) => {};
   /** Called for each new connection. */
@@ -27,12 +29,9 @@ export class Fake {
     const fake = new Fake();
     fake.#http.listen(0, "127.0.0.1");
     await once(fake.#http, "listening");
+    fake.url = `http://127.0.0.1:${/** @type {any} */ (fake.#http.address()).port}`;
     fake.#sockets.on("connection", (socket, request) => fake.#take(socket, request));
     return fake;
-  }
-
-  get url() {
-    return `http://127.0.0.1:${/** @type {any} */ (this.#http.address()).port}`;
   }
 
   offer() {
@@ -44,16 +43,22 @@ export class Fake {
     return this.edges[number];
   }
 
+  /** May be said twice. */
   async stop() {
+    if (!this.#http.listening) return;
     for (const socket of this.#sockets.clients) socket.terminate();
     this.#http.closeAllConnections();
     this.#http.close();
     await once(this.#http, "close");
   }
 
-  #answer(request, response) {
+  async #answer(request, response) {
     this.asked.push({ path: request.url, key: (request.headers.authorization ?? "").slice(7), at: Date.now() });
-    const { status = 200, headers = {}, body = this.offer() } = this.answers.shift()?.(this.offer()) ?? {};
+    let sent = "";
+    for await (const part of request) sent += part;
+    const { status = 200, headers = {}, body = this.offer(), lost = false } = this.answers.shift()?.(this.offer(), sent) ?? {};
+    // It was done, and nobody learns of it.
+    if (lost) return void request.socket.destroy();
     response.writeHead(status, { "content-type": "application/json", ...headers }).end(JSON.stringify(body));
   }
 

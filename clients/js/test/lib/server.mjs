@@ -1,4 +1,5 @@
-// A real server of this test's own: the binary of SPARKMESH_BIN, on a port that stays the same when it is started again.
+// Real servers of this test's own, alone or as a mesh: the binary of SPARKMESH_BIN, on ports that stay the same when they
+// are started again.
 import { spawn } from "node:child_process";
 import { createHmac } from "node:crypto";
 import { once } from "node:events";
@@ -8,6 +9,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
+import { until } from "./wait.mjs";
 
 const BINARY = process.env.SPARKMESH_BIN ?? fileURLToPath(new URL("../../../../target/debug/sparkmesh", import.meta.url));
 const SECRET = "a secret for tests alone";
@@ -35,9 +37,14 @@ export class Server {
 
   /** @param {readonly string[]} flags */
   static async start(...flags) {
+    return Server.startAt(await freePort(), ...flags);
+  }
+
+  /** @param {readonly string[]} flags */
+  static async startAt(port, ...flags) {
     const server = new Server();
     server.flags = flags;
-    server.port = await freePort();
+    server.port = port;
     server.#directory = await mkdtemp(join(tmpdir(), "sparkmesh-js-"));
     server.secretFile = join(server.#directory, "secret");
     await writeFile(server.secretFile, SECRET, { mode: 0o600 });
@@ -55,7 +62,9 @@ export class Server {
   }
 
   async run() {
-    const secret = this.flags.includes("--dev") ? [] : ["--secret-file", this.secretFile];
+    // Alone it makes a secret of its own with `--dev`; servers of a mesh must have the same.
+    const isAlone = this.flags.includes("--dev") && !this.flags.includes("--peer");
+    const secret = isAlone ? [] : ["--secret-file", this.secretFile];
     const flags = ["serve", "--port", String(this.port), "--data-dir", join(this.#directory, "data"), ...secret, ...this.flags];
     const process_ = spawn(BINARY, flags, { stdio: ["ignore", "pipe", "pipe"] });
     this.#process = process_;
@@ -82,5 +91,40 @@ export class Server {
   async stop() {
     await this.kill();
     await rm(this.#directory, { recursive: true, force: true });
+  }
+}
+
+/** Servers s1, s2 ... that know each other; each is told of all the others, so that any may start first. */
+export class Mesh {
+  servers = /** @type {Server[]} */ ([]);
+
+  /** @param {readonly string[]} flags */
+  static async start(count, ...flags) {
+    const mesh = new Mesh();
+    const ports = await Promise.all(Array.from({ length: count }, freePort));
+    const peers = (own) => ports.filter((port) => port !== own).flatMap((port) => ["--peer", `ws://127.0.0.1:${port}`]);
+    const starts = ports.map((port, n) => Server.startAt(port, "--node-id", `s${n + 1}`, ...peers(port), ...flags));
+    mesh.servers = await Promise.all(starts);
+    await until("all servers know each other", async () => {
+      const views = await Promise.all(mesh.servers.map((server) => mesh.told(server)));
+      return views.every((told) => told.length === count);
+    });
+    return mesh;
+  }
+
+  /** Where one may ask, in the words of one server. */
+  async told(server) {
+    const headers = { authorization: `Bearer ${key("asker")}` };
+    const answer = await fetch(`${server.url}/v1/connect-info`, { headers });
+    return answer.ok ? (await answer.json()).servers : [];
+  }
+
+  /** The server of this node id. */
+  named(id) {
+    return this.servers[Number(id.slice(1)) - 1];
+  }
+
+  async stop() {
+    await Promise.all(this.servers.map((server) => server.stop()));
   }
 }
