@@ -182,8 +182,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::auth::key::Claims;
+    use crate::auth::key::{Claims, Role};
     use crate::auth::secrets::Secrets;
+    use crate::model::mangled::mangled;
 
     const NOW: Millis = Millis(1_700_000_000_000);
 
@@ -296,6 +297,14 @@ mod tests {
         assert_eq!(read(later.plus(60_001)), Err(AuthError::ValidationExpired));
     }
 
+    /// One of each kind, and one that says more.
+    fn good_keys() -> Vec<String> {
+        let ring = keyring("the-secret-of-tests");
+        let claims = || Claims::new(id("alice"), NOW.plus(1000));
+        let more = claims().of_client(Some("al".parse().unwrap())).with_role(Role::App);
+        vec![keys().issue(&id("alice"), NOW, [1; 16]), ring.mint(&claims()), ring.mint(&more)]
+    }
+
     /// One key of so many, by its end and its nonce.
     fn invitation(expiry: Millis, nonce: u8) -> Invitation {
         Invitation { expiry, nonce: [nonce; 16] }
@@ -330,6 +339,16 @@ mod tests {
         #[test]
         fn any_text_is_only_refused(text in ".{0,200}") {
             prop_assert!(keys().redeem(&text, &id("alice"), NOW).is_err());
+        }
+
+        #[test]
+        fn any_bytes_are_no_key(bytes in mangled(&good_keys())) {
+            let text = String::from_utf8_lossy(&bytes);
+            let good = good_keys();
+            let redeemed = keys().redeem(&text, &id("alice"), NOW);
+            prop_assert!(redeemed.is_err() || *text == good[0], "{text}");
+            let verified = keyring("the-secret-of-tests").verify(&text, NOW);
+            prop_assert!(verified.is_err() || good[1..].contains(&text.to_string()), "{text}");
         }
 
         #[test]

@@ -121,7 +121,20 @@ pub(super) fn first_id(key: &[u8]) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::model::mangled::mangled;
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_key_or_none(bytes in mangled(&[&b"bob\0\0\0\0\0\0\0\0\x07"[..], b"mroom\0bob", b"c\0c\0bob"])) {
+            if let Some((device, seq)) = place_of(&bytes) {
+                prop_assert_eq!(&envelope(&device, seq)[..], &bytes[..]);
+            }
+            let _ = (first_id(&bytes), last_id(&bytes), is_of_the_server(&bytes));
+        }
+    }
 
     #[test]
     fn an_inbox_is_one_range_and_holds_no_other() {

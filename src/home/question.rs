@@ -117,3 +117,53 @@ impl WirePage {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::model::mangled::mangled;
+
+    const ASKED: [&str; 6] = [
+        r#"{"Register":{"device":"bob","client":"c"}}"#,
+        r#"{"Fetch":{"device":"bob","fetch":{"from":1,"to":null,"after":5,"before":null,"newest_first":true,"limit":10}}}"#,
+        r#"{"Trim":{"device":"bob","to":7}}"#,
+        r#"{"Session":{"any":[1,"x"]}}"#,
+        r#"{"GiveClient":{"client":"c"}}"#,
+        r#""HandBack""#,
+    ];
+    const ANSWERED: [&str; 4] = [
+        r#"{"Page":{"messages":[[1,{"payload":"x"}],[2,"y"]],"more":true,"epoch":5,"dropped":0}}"#,
+        r#"{"Count":12}"#,
+        r#"{"Session":null}"#,
+        r#""Done""#,
+    ];
+
+    /// What is read is written as something that is read as the same.
+    fn again<T: serde::de::DeserializeOwned + Serialize + std::fmt::Debug>(bytes: &[u8]) {
+        let Ok(read) = serde_json::from_slice::<T>(bytes) else { return };
+        let written = serde_json::to_vec(&read).expect("what was read can be written");
+        let read_again: T = serde_json::from_slice(&written).expect("what we write we can read");
+        assert_eq!(format!("{read_again:?}"), format!("{read:?}"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_question_or_nothing(bytes in mangled(&ASKED)) {
+            again::<Question>(&bytes);
+        }
+
+        #[test]
+        fn any_bytes_are_an_answer_or_nothing(bytes in mangled(&ANSWERED)) {
+            again::<Answer>(&bytes);
+        }
+
+        #[test]
+        fn any_bytes_are_a_record_or_nothing(bytes in mangled(&ANSWERED)) {
+            again::<Profile>(&bytes);
+            again::<Copy>(&bytes);
+            again::<Part>(&bytes);
+        }
+    }
+}

@@ -232,8 +232,30 @@ pub(super) async fn post(state: Shared, request: HttpRequest, payload: web::Payl
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::model::custody::Counts;
+    use crate::model::mangled::mangled;
+
+    const GOOD: [&str; 2] = [
+        r#"{"messages":[{"dest_id":"bob","type":1,"payload":{"a":[1,null]},"id":"x","ttl_ms":5}],"wait_ms":100}"#,
+        r#"{"messages":[{"dest_session_id":"room","src_id":"alice"},{"dest_client_id":"c","reference":"r"}]}"#,
+    ];
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_bulk_or_refused(bytes in mangled(&GOOD)) {
+            match body::json::<Bulk<'_>>(&bytes) {
+                Ok(bulk) => bulk.messages.iter().for_each(|message| {
+                    if let Ok(envelope) = native::decode(&message.get().into(), Origin::App) {
+                        assert!(envelope.id.is_none_or(|id| id.as_str().chars().count() <= 64));
+                    }
+                }),
+                Err(refused) => prop_assert!(refused.to_string().len() < 2000, "a refusal is a sentence"),
+            }
+        }
+    }
 
     #[test]
     fn a_bulk_is_a_bounded_list_whose_parts_are_left_as_they_are() {

@@ -67,8 +67,23 @@ pub(super) fn id_in_path<I: FromStr<Err = IdError>>(request: &HttpRequest) -> Re
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::model::ids::NodeId;
+    use crate::model::mangled::mangled;
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_parameters_or_refused(bytes in mangled(&["id=alice&n=7&flag=1&x=%20%ff+%2", "a=1&a=2&&=&id"])) {
+            if let Ok(params) = Params::parse(&String::from_utf8_lossy(&bytes)) {
+                let (id, number) = (params.id::<NodeId>("id"), params.number::<u64>("n"));
+                prop_assert!(id.is_ok() || params.get("id").is_some());
+                prop_assert!(number.is_ok() || params.get("n").is_some());
+                prop_assert!(!params.flag("flag") || params.get("flag").is_some());
+            }
+        }
+    }
 
     fn params(text: &str) -> Params {
         Params::parse(text).unwrap()

@@ -273,7 +273,25 @@ pub(super) async fn presence(state: Shared, request: HttpRequest) -> Answer {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::model::mangled::mangled;
+
+    const GOOD: [&str; 2] = [
+        r#"{"session_id":"room","session_type":1,"session_game_master_node_id":"m","anyone_can_join":true}"#,
+        r#"{"members":[["a","x"],["b"],["c",null]],"is_anonymous":true,"anonymous_id":"fox","presence":false,
+            "notify_only_last_few_users":3,"session_type":"normal"}"#,
+    ];
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_wish_or_refused(bytes in mangled(&GOOD)) {
+            if let Err(refused) = body::json_or_default::<Wish>(&bytes).and_then(Wish::draft) {
+                prop_assert!(refused.to_string().len() < 2000, "a refusal is a sentence");
+            }
+        }
+    }
 
     fn wish(json: &str) -> Result<Draft, Rejection> {
         body::json_or_default::<Wish>(json.as_bytes())?.draft()

@@ -7,10 +7,10 @@
 //! Hence who comes when told, and no later than the difference (a second), is never refused, whatever else comes: those who
 //! come untold, or early, have [`UNTOLD`] of the rate in a burst at most. Leaves to others who may come in at all.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use super::ids::NodeId;
+use super::keyed::HashMap;
 
 /// Of the rate, what a server takes at once.
 pub const BURST: Duration = Duration::from_secs(2);

@@ -16,6 +16,8 @@ pub mod ids;
 pub mod inbox;
 pub mod keyed;
 pub mod lane;
+#[cfg(test)]
+pub(crate) mod mangled;
 pub mod members;
 pub mod numbering;
 pub mod outbox;

@@ -4,8 +4,9 @@
 //! hear of it or was told to try again, has the number that it had, as long as it is among the last [`GIVEN`] of those that
 //! may come again.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
+use super::keyed::HashMap;
 use super::seen::Key;
 
 /// How many numbers are remembered (DESIGN 5: the last 1024 ids).

@@ -63,9 +63,37 @@ pub(super) fn read(key: &[u8], value: &[u8]) -> Result<Kept, KeptError> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::model::ids::Millis;
+    use crate::model::mangled::mangled;
     use crate::push::Provider;
+
+    fn good() -> Vec<u8> {
+        let token = PushToken { provider: Provider::Fcm, token: "t".to_owned() };
+        let notification = Notification {
+            device: "bob".parse().unwrap(),
+            tokens: vec![token.clone()],
+            pending: 2,
+            sender: None,
+            session: None,
+            kind: 1,
+            text: None,
+        };
+        let wait = Wait { since: Millis(1), due: Millis(2), tries: 3 };
+        let Write::Put { value, .. } = put(&notification, vec![(token, wait)]) else { panic!() };
+        value.to_vec()
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_notification_or_damaged(bytes in mangled(&[good()])) {
+            if let Ok(kept) = read(b"bob", &bytes) {
+                prop_assert_eq!(kept.notification.device.as_str(), "bob");
+            }
+        }
+    }
 
     #[test]
     fn what_is_written_can_be_read() {

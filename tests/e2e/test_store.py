@@ -117,6 +117,20 @@ def test_a_torn_end_that_was_never_confirmed_is_no_damage(make_server):
     assert server.metric("sparkmesh_store_moved_aside_total") == 0
 
 
+def test_while_the_recipient_is_there_nothing_is_written(make_server):
+    server = make_server()
+    one, other = Device(server, unique("one")), Device(server, unique("other"))
+    # Both are new: that has been written.
+    assert one.confirmed(dest_id=other.node, type=1, payload="first")["status"] == "delivered"
+    other.wait_for(payload="first")
+    commits = server.metric("sparkmesh_commit_seconds_count")
+    for number in range(300):
+        assert one.confirmed(dest_id=other.node, type=1, payload=number)["status"] == "delivered"
+        other.expect(payload=number)
+    assert server.metric("sparkmesh_commit_seconds_count") == commits
+    one.close(), other.close()
+
+
 # -- power that fails --------------------------------------------------------------------------------------------------
 
 

@@ -140,14 +140,15 @@ def answer_of(head):
 
 
 class Crowd:
-    """`servers` are asked at random; `params`: more of the question. `direct`: nobody is asked, and nobody waits: that server."""
+    """`servers` are asked at random; `params`: more of the question. `direct`: nobody is asked, and nobody waits: it
+    is one of these."""
 
     def __init__(self, servers, count, *, params=None, direct=None, prefix="crowd", seed=0):
         self.servers, self.params, self.direct = list(servers), params or {}, direct
         self.nodes = [f"{prefix}-{number}" for number in range(count)]
         self.tally = Tally()
         self.chance = random.Random(seed)
-        self.open = {}
+        self.open, self.lost = {}, 0
         self.wanted = True
         self.loop = Loop()
         self._tasks = []
@@ -176,6 +177,13 @@ class Crowd:
             time.sleep(0.02)
         return self
 
+    def all_gone(self, within=60):
+        """Until everybody has lost a connection since the last tally began."""
+        deadline = time.monotonic() + within
+        while self.lost < len(self.nodes):
+            assert time.monotonic() < deadline, f"{self.lost} of {len(self.nodes)} have lost their connections"
+            time.sleep(0.02)
+
     def pause_reading(self):
         """Nobody reads any more, or answers."""
 
@@ -187,7 +195,7 @@ class Crowd:
 
     def again(self):
         """A new tally, from here on."""
-        old, self.tally = self.tally, Tally()
+        old, self.tally, self.lost = self.tally, Tally(), 0
         return old
 
     def close(self):
@@ -229,6 +237,7 @@ class Crowd:
             self.open[node] = socket
             await socket.lost
             self.open.pop(node, None)
+            self.lost += 1
 
     async def refused(self, where, refusal, *, late=False):
         if late and not self.direct:
@@ -242,7 +251,8 @@ class Crowd:
         """Host, port, target, and when."""
         query = {"auth_key": key}
         if self.direct:
-            return self.direct.host, self.direct.port, f"/connectV2?{urllib.parse.urlencode(query)}", time.monotonic()
+            server = self.chance.choice(self.direct)
+            return server.host, server.port, f"/connectV2?{urllib.parse.urlencode(query)}", time.monotonic()
         while True:
             server = self.chance.choice(self.servers)
             try:

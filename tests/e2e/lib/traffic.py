@@ -187,9 +187,9 @@ class Talker:
         elif kind == 1 and "src_id" in frame:
             self.history.got(edge, self.node, frame)
             if self.kind.forgets:
-                what = {"seq": frame["seq"]} if "seq" in frame else {"src_id": frame["src_id"], "id": frame["id"]}
+                # By its id: by its number it would speak for lower ones that have not come yet.
                 with contextlib.suppress(WebSocketException, OSError):
-                    await self.socket.send(dumps({"type": ACK} | what))
+                    await self.socket.send(dumps({"type": ACK, "src_id": frame["src_id"], "id": frame["id"]}))
 
     def word(self, id_, status):
         self.history.told(self.node, id_, status)

@@ -206,6 +206,26 @@ def test_an_envelope_passes_a_line_of_four_in_order(make_mesh):
 
 
 @row("A73")
+def test_while_the_recipient_is_there_nothing_is_written_anywhere(make_mesh):
+    """Through two relays: neither they nor the ends touch a disk."""
+    mesh = make_mesh(4, "--allow-direct", shape="line")
+    one = Device(mesh[0], unique("one"), path="/connectV2")
+    other = Device(mesh[3], unique("other"), path="/connectV2")
+    mesh.settled()
+    assert one.confirmed(dest_id=other.node, type=1, payload="first")["status"] == "delivered"
+    other.wait_for(payload="first")
+
+    def commits():
+        return [server.metric("sparkmesh_commit_seconds_count") for server in mesh.servers]
+
+    before = commits()
+    for number in range(100):
+        assert one.confirmed(dest_id=other.node, type=1, payload=number)["status"] == "delivered"
+        other.expect(payload=number)
+    assert commits() == before
+    one.close(), other.close()
+
+
 def test_nothing_goes_round_in_circles(make_mesh):
     """To somebody who has just gone, over three servers that may each think that another knows better."""
     mesh = make_mesh(3, "--allow-direct", wires=True)

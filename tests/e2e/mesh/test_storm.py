@@ -30,6 +30,7 @@ def test_a_server_dies_with_all_its_devices(make_mesh):
         crowd.params = {}
         crowd.servers = mesh.servers[1:]
         mesh["s1"].kill()
+        crowd.all_gone()
         crowd.all_there()
         tally = crowd.again()
         print(
@@ -52,7 +53,7 @@ def test_all_come_at_once_and_ask_nobody(make_mesh):
     """They get 503 and a time to come back, each another one; who comes with an offer, and who is there, notices nothing."""
     server = make_mesh(1, "--allow-direct", "--admission-rate", 100)["s1"]
     there, other = Device(server, unique("there")), Device(server, unique("other"))
-    crowd = Crowd([server], 600, direct=server, prefix=unique("rush"))
+    crowd = Crowd([server], 600, direct=[server], prefix=unique("rush"))
     try:
         crowd.set_out()
         guests = []
