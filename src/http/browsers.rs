@@ -163,7 +163,9 @@ mod tests {
             assert_eq!(page(Some(origin), Mode::Dev), allowed, "{origin}");
             assert_eq!(page(Some(origin), Mode::Production), Page::Foreign, "{origin}");
         }
-        for origin in ["http://localhost.example.org", "http://10.0.0.1:8081", "ftp://localhost", "http://", "localhost"] {
+        for origin in
+            ["http://localhost.example.org", "http://10.0.0.1:8081", "ftp://localhost", "http://", "localhost"]
+        {
             assert_eq!(page(Some(origin), Mode::Dev), Page::Foreign, "{origin}");
         }
     }

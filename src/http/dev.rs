@@ -66,7 +66,8 @@ async fn show(file: &'static File, state: Shared, request: HttpRequest) -> Answe
 
 fn policy(state: &State) -> String {
     let routes = state.site.view.mesh.routes();
-    let of_others = routes.servers().iter().filter_map(|server| Some(routes.record(server)?.about.address.host.clone()));
+    let of_others =
+        routes.servers().iter().filter_map(|server| Some(routes.record(server)?.about.address.host.clone()));
     policy_for(of_others.chain([state.address().host]))
 }
 

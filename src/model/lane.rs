@@ -296,6 +296,19 @@ impl<T> Lane<T> {
         Delivery::Queued
     }
 
+    /// As [`Self::notify`], to every edge: nobody knows which of them the device still reads, and one that nobody reads may be
+    /// the newest. Refused when none takes it.
+    pub fn notify_all(&mut self, frame: &Encoded, out: &mut Effects<T>) -> Delivery {
+        let mut delivery = Delivery::Refused;
+        for edge in self.edges.iter_mut().filter(|edge| !edge.outbox.has_ended()) {
+            if edge.outbox.push_notice(frame.frame().clone()) {
+                out.push(Effect::Wake(edge.connection));
+                delivery = Delivery::Queued;
+            }
+        }
+        delivery
+    }
+
     /// The answer to something this edge has asked, behind what waits there. However large, it is taken by an edge that has
     /// read what came before.
     pub fn answer(&mut self, connection: ConnectionId, frame: &Encoded, out: &mut Effects<T>) -> Delivery {

@@ -188,7 +188,7 @@ impl View {
                     dropped: counts.dropped,
                     payload: None,
                 };
-                self.notify(sender, &confirmation.encode());
+                self.tell_sender(sender, &confirmation.encode());
             }
             (Verdict::Confirmed { .. }, None) => {}
             (Verdict::Unavailable(_), _) => {
@@ -196,7 +196,7 @@ impl View {
                     Code::Unavailable,
                     "the message could not be stored for everybody; send it again with the same id",
                 );
-                self.notify(sender, &ErrorNotice::of(&refusal, account.about()).encode());
+                self.tell_sender(sender, &ErrorNotice::of(&refusal, account.about()).encode());
             }
         }
     }
@@ -273,11 +273,11 @@ impl View {
                     about: account.about(),
                     timestamp,
                 };
-                self.notify(sender, &notice.encode());
+                self.tell_sender(sender, &notice.encode());
             }
             (Whom::Sender(sender), Denial::Refusal(refusal)) => {
                 crate::metrics::REFUSED.with_label_values(&[refusal.code.word()]).inc();
-                self.notify(sender, &ErrorNotice::of(&refusal, account.about()).encode());
+                self.tell_sender(sender, &ErrorNotice::of(&refusal, account.about()).encode());
             }
             (Whom::Held(_), _) => {}
         }

@@ -255,6 +255,21 @@ impl View {
         }
     }
 
+    /// What became of an envelope of `sender`, which is said once and waited for: to all its edges here, where it was said, and
+    /// to the newest elsewhere. A connection that was given up while it opened is the newest for a moment, and nobody reads it.
+    pub(super) fn tell_sender(&self, sender: &NodeId, frame: &Encoded) {
+        let lane = self.devices.get(sender.as_str());
+        let taken =
+            lane.is_some_and(|lane| self.on(&lane, |lane, _, out| lane.notify_all(frame, out)) == Delivery::Queued);
+        let sent = self.place_of(sender).is_some_and(|Place { server, .. }| {
+            let notify = Dispatch::Notify { device: sender.clone(), frame: frame.frame().clone() };
+            self.mesh.send(&server, &notify).is_ok()
+        });
+        if !taken && !sent {
+            metrics::NOTICES_DROPPED.inc();
+        }
+    }
+
     /// A frame that another server's own has for a device here.
     pub(super) fn notify_lane(&self, device: &Arc<Device>, frame: Bytes) {
         // A notice is sent as it is, and nobody looks into it.

@@ -190,6 +190,20 @@ fn a_sender_that_has_moved_is_told_where_it_is() {
     assert_eq!(confirmed(&received["a"]), all("delivered", 1..2));
 }
 
+/// As when a client has given up a connection that was slow to open, and that opens after all.
+#[test]
+fn a_sender_is_told_where_it_spoke_though_a_newer_edge_of_it_is_elsewhere() {
+    let mut net = Net::line(3);
+    net.attach("a", 0);
+    net.attach("b", 2);
+    net.set_aside("a", "a at s0");
+    net.attach("a", 1);
+    write(&net, 0, "a", "b", 1);
+    let received = net.settle();
+    assert_eq!(confirmed(&received["a at s0"]), all("delivered", 1..2));
+    assert_eq!(confirmed(&received["a"]), all("delivered", 1..2), "it may have lost the other one");
+}
+
 #[test]
 fn what_an_edge_that_breaks_has_not_acknowledged_is_stored() {
     let mut net = Net::line(3);

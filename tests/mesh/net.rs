@@ -223,6 +223,13 @@ impl Net {
         self.tell(at, &Change::Attached(attachment));
     }
 
+    /// The edge that `name` has is read as `former` from now on, also when it has another one.
+    pub(crate) fn set_aside(&mut self, name: &str, former: &str) {
+        if let Some(edge) = self.edges.remove(name) {
+            self.edges.insert(former.into(), edge);
+        }
+    }
+
     pub(crate) fn detach(&mut self, name: &str) {
         let Some(edge) = self.edges.remove(name) else { return };
         self.servers[edge.server].view.detach(&edge.device, edge.connection);
