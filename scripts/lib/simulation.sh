@@ -5,7 +5,7 @@ chunk=${SPARKMESH_SIM_CHUNK:-25}
 
 # Optimised, with the checks of a debug build; the dependencies are those of the other tests. Prints the binary.
 build_simulation() {
-  CARGO_PROFILE_DEV_OPT_LEVEL=2 cargo test --locked --quiet --test sim --no-run --message-format=json 2>"${SIM_LOG:-/dev/stderr}" |
+  CARGO_PROFILE_DEV_OPT_LEVEL=1 cargo test --locked --quiet --test sim --no-run --message-format=json 2>"${SIM_LOG:-/dev/stderr}" |
     sed -n 's/.*"executable":"\([^"]*\/sim-[^"]*\)".*/\1/p' | tail -n 1 | grep .
 }
 

@@ -104,7 +104,11 @@ impl Device {
     }
 
     pub(crate) fn has_said_all(&self) -> bool {
-        self.outgoing.borrow().is_empty()
+        self.keeps() == 0
+    }
+
+    pub(crate) fn keeps(&self) -> usize {
+        self.outgoing.borrow().len()
     }
 
     /// It says this as soon as it is connected.

@@ -105,25 +105,38 @@ fn all(seeds: impl Iterator<Item = u64>, profile: Profile) {
 
 #[test]
 fn without_faults_everything_comes_once_and_in_order() {
-    all(1..=20, Profile::Calm);
+    all(1..=6, Profile::Calm);
 }
 
 #[test]
 fn with_one_server_in_trouble_at_a_time_the_promise_holds() {
-    all(1..=100, Profile::One);
+    all(1..=24, Profile::One);
 }
 
 #[test]
 fn with_several_servers_in_trouble_nothing_confirmed_is_lost() {
-    all(1..=40, Profile::Many);
+    all(1..=8, Profile::Many);
 }
 
 #[test]
-fn a_seed_makes_the_same_world_again() {
-    for seed in [3, 17, 40] {
+fn a_seed_makes_the_same_world_again_here_and_in_another_process() {
+    for seed in [3, 17] {
         let (one, other) = (play(seed, Profile::One), play(seed, Profile::One));
         assert_eq!(one.hash, other.hash, "seed {seed}");
+        let program = std::env::current_exe().unwrap();
+        let played = std::process::Command::new(program)
+            .args(["one_seed", "--exact", "--nocapture"])
+            .env("SPARKMESH_SEED", seed.to_string())
+            .env("SPARKMESH_PROFILE", Profile::One.name())
+            .output()
+            .unwrap();
+        let told = String::from_utf8_lossy(&played.stdout).into_owned();
+        assert!(told.contains(&mark(one.hash)), "{} is not in {told}", mark(one.hash));
     }
+}
+
+fn mark(hash: (u64, u64)) -> String {
+    format!("hash {:016x}, {} of chance", hash.0, hash.1)
 }
 
 /// The one that `SPARKMESH_SEED` names, or all of `SPARKMESH_SEEDS=A..B`, whatever becomes of the others: for people, and for

@@ -61,6 +61,9 @@ fn say(world: &World) {
         }
         other => other,
     };
+    if world.devices[from].keeps() > KEPT {
+        return;
+    }
     let burst = world.chance(|random| if random.percent(80) { 1 } else { random.within(2, 12) });
     for _ in 0..burst {
         let (fast, fill) = (world.plan.fast, world.plan.fill);
@@ -73,8 +76,19 @@ fn say(world: &World) {
             world.name(number);
         }
         world.devices[from].say(number);
+        // As an app does that has not heard of it yet. To a session it is another message.
+        let is_direct = matches!(dest, Dest::Device(_) | Dest::Client(_)) && class == Class::Reliable;
+        if named && is_direct && world.chance(|random| random.percent(5)) {
+            world.devices[from].say(number);
+        }
     }
 }
+
+/// The largest frame, and the control frames that an edge may have.
+const LARGEST: usize = 16_000;
+
+/// What a device keeps to be said later, at most: nobody writes a thousand messages at once.
+const KEPT: usize = 20;
 
 fn device(world: &Rc<World>) {
     let device = world.devices[world.chance(|random| random.pick(world.devices.len()))].clone();
@@ -263,9 +277,10 @@ fn look_at_bounds(world: &World) {
             let (bytes, edges) = view.on(device, |lane, _, _| (lane.bytes(), lane.connections().count()));
             // For each edge what its outbox may hold, one message of any size beside, and its control frames; and what is
             // under way to another server.
-            let most = (edges + 1) * (2 * view.outbox_limit() + 64 * 1024);
+            let most = (edges + 1) * (2 * view.outbox_limit() + LARGEST);
             if bytes > most {
-                world.offends(format!("the lane of {} at s{at} has {bytes} bytes in {edges} edges", device.id()));
+                world
+                    .offends(format!("BOUND: the lane of {} at s{at} has {bytes} bytes in {edges} edges", device.id()));
             }
         });
     }

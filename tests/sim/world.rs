@@ -126,7 +126,7 @@ impl World {
     }
 
     pub(crate) fn offends(&self, what: String) {
-        self.offences.borrow_mut().push(format!("at {} ms: {what}", self.now()));
+        self.offences.borrow_mut().push(format!("{what}, at {} ms", self.now()));
     }
 
     /// A number that two runs have in common only if they were the same.
