@@ -23,7 +23,7 @@ use crate::model::ids::{Millis, NodeId, Seq};
 use crate::model::inbox::Limits;
 use crate::model::lane::{End, Kept, Why};
 use crate::push::Notification;
-use crate::store::{Done, Store, StoreError, Unavailable, Write};
+use crate::store::{Done, Store, StoreError, Table, Unavailable, Write};
 use crate::view::{Acquaintance, Device, Parcel, View, now, steady};
 
 /// Without work for this long, the committer looks after the store.
@@ -46,6 +46,8 @@ pub(super) struct Committer {
     pub sweep: Sweep,
     pub kept_house: Millis,
     pub health: Health,
+    /// Held envelopes that may be on the disk although a commit of theirs has failed.
+    pub doubtful: Vec<Write>,
     pub homes: Homes,
 }
 
@@ -177,6 +179,7 @@ impl Committer {
             }
         }
         let writes = self.with_heads(writes);
+        let writes = self.with_doubtful(writes);
         Round { writes, answers: answers.into_iter().zip(needs).collect(), began, occasion: Occasion::Asked }
     }
 
@@ -190,6 +193,7 @@ impl Committer {
             }
         } else {
             self.boxes.failed();
+            self.doubtful.extend(round.writes.iter().filter_map(doubt));
         }
         for (answer, need) in round.answers {
             // Who had nothing to write is not harmed by those who had.
@@ -204,6 +208,14 @@ impl Committer {
         let mut all = Vec::new();
         self.boxes.heads(&mut all);
         all.append(&mut writes);
+        all
+    }
+
+    /// Of a commit that failed anything may be there. An envelope that is held and nobody knows of would be sent on after the
+    /// next start, however late that is.
+    fn with_doubtful(&mut self, writes: Vec<Write>) -> Vec<Write> {
+        let mut all = std::mem::take(&mut self.doubtful);
+        all.extend(writes);
         all
     }
 
@@ -348,6 +360,17 @@ impl Committer {
             lose(&device, &expired.unwrap_or_default(), &mut writes);
         }
         let writes = self.with_heads(writes);
+        let writes = self.with_doubtful(writes);
         Some(Round { writes, answers: Vec::new(), began: now, occasion: Occasion::Housekeeping })
+    }
+}
+
+/// What undoes a write to the held mail, or does again what took from it.
+fn doubt(write: &Write) -> Option<Write> {
+    match write {
+        Write::Put { table: Table::Held, key, .. } | Write::Delete { table: Table::Held, key } => {
+            Some(Write::Delete { table: Table::Held, key: key.clone() })
+        }
+        Write::Put { .. } | Write::Delete { .. } => None,
     }
 }

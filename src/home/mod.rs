@@ -146,6 +146,7 @@ impl Desk {
             sweep: Sweep::default(),
             kept_house: Millis(0),
             health: Health::Good,
+            doubtful: Vec::new(),
             homes: self.homes.clone(),
         };
         let postman = Postman { homes: self.homes.clone(), view: view.clone(), store: self.store.clone() };
