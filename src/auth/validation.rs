@@ -249,7 +249,7 @@ mod tests {
         assert_eq!(keys.redeem(&key, &id("alice"), NOW.plus(60_001)), Err(AuthError::ValidationExpired));
         assert_eq!(keys.redeem(&key, &id("alice"), NOW.plus(60_000)), Ok(()));
         assert_eq!(keys.redeem(&key, &id("alice"), NOW.plus(60_001)), Err(AuthError::ValidationExpired));
-        assert_eq!(keys.redeem(&key, &id("alice"), NOW.plus(60_000)), Err(AuthError::ValidationExpired), "clock back");
+        assert_eq!(keys.redeem(&key, &id("alice"), NOW.plus(60_000)), Err(AuthError::ValidationUsed), "clock back");
     }
 
     #[test]
