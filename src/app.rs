@@ -169,7 +169,16 @@ impl Parts {
         SessionHome::open(sessions.clone(), &home);
         let server = identity.node.clone();
         let limits = config.limits;
-        let site = Arc::new(Site { server, view, home: home.clone(), sessions, node, standing, limits });
+        let site = Arc::new(Site {
+            server,
+            view,
+            home: home.clone(),
+            sessions,
+            node,
+            standing,
+            limits,
+            spent: std::sync::Mutex::default(),
+        });
         Ok(Self { site, home, threads, push })
     }
 

@@ -14,7 +14,7 @@ use super::{Newcomer, Site};
 use crate::metrics;
 use crate::model::codes::{Close, Code, Refusal};
 use crate::model::decide::Sender;
-use crate::model::ids::{ConnectionId, Millis};
+use crate::model::ids::ConnectionId;
 use crate::model::rate::{Bucket, Limits};
 use crate::node::Attached;
 use crate::view::{Device, EdgeStop, steady};
@@ -33,8 +33,12 @@ pub struct Edge {
     /// What is dropped last: the place in the lane.
     _attached: Attached,
     bucket: Bucket,
-    since: Millis,
     ending: Ending,
+}
+
+/// As buckets count time.
+fn moment() -> Duration {
+    Duration::from_millis(steady().0)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,14 +58,14 @@ impl Edge {
     ) -> Self {
         ctx.add_stream(stream);
         let limits = Limits { frames: site.limits.rate_frames, bytes: site.limits.rate_bytes };
+        let bucket = site.spent().resume(&newcomer.sender.node, limits, moment());
         Self {
             site,
             sender: newcomer.sender,
             device: attached.device.clone(),
             connection: attached.connection,
             _attached: attached,
-            bucket: Bucket::new(limits, Duration::ZERO),
-            since: steady(),
+            bucket,
             ending: Ending::No,
         }
     }
@@ -119,6 +123,7 @@ impl Actor for Edge {
     }
 
     fn stopped(&mut self, _: &mut Self::Context) {
+        self.site.spent().keep(&self.sender.node, &self.bucket, moment());
         if self.ending == Ending::No {
             metrics::CLOSED.with_label_values(&["connection lost"]).inc();
             log::info!("{} lost its connection ({})", self.sender.node, self.connection.0);
@@ -138,10 +143,12 @@ impl StreamHandler<Result<AggregatedMessage, ProtocolError>> for Edge {
         match item {
             Ok(message) => {
                 let bytes = size_of(&message);
-                let admitted = self.bucket.take(bytes, Duration::from_millis(steady().since(self.since)));
+                let admitted = self.bucket.take(bytes, moment());
                 match admitted {
                     Ok(()) => self.hear(message, ctx),
                     Err(exceeded) => {
+                        // Now: it may be back before this edge has ended.
+                        self.site.spent().keep(&self.sender.node, &self.bucket, moment());
                         let message = format!("{exceeded}; slow down and connect again");
                         self.refuse(&Refusal::new(Code::RateLimited, message), About::default(), ctx);
                     }

@@ -7,7 +7,7 @@ pub mod body;
 pub mod handshake;
 mod inbound;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use actix::Addr;
 
@@ -18,6 +18,7 @@ use crate::model::decide::Sender;
 use crate::model::ids::NodeId;
 use crate::model::lane::Replay;
 use crate::model::outbox::Acks;
+use crate::model::rate::Spent;
 use crate::node::{Node, Standing};
 use crate::view::View;
 
@@ -30,6 +31,15 @@ pub struct Site {
     pub node: Addr<Node>,
     pub standing: Arc<Standing>,
     pub limits: Limits,
+    /// What is left of the rates of those who have gone a moment ago.
+    pub spent: Mutex<Spent>,
+}
+
+impl Site {
+    fn spent(&self) -> MutexGuard<'_, Spent> {
+        // Nothing panics half way.
+        self.spent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Who connects, and how it wants to be served.

@@ -34,7 +34,8 @@ pub(super) fn envelopes_from(device: &NodeId, from: Seq) -> (Bytes, Bytes) {
 /// The place that a key of the inbox table names.
 pub(super) fn place_of(key: &[u8]) -> Option<(NodeId, Seq)> {
     let (name, seq) = key.split_at_checked(key.len().checked_sub(9)?)?;
-    let seq = <[u8; 8]>::try_from(seq.get(1..)?).ok()?;
+    let (0, seq) = seq.split_first().map(|(separator, seq)| (*separator, seq))? else { return None };
+    let seq = <[u8; 8]>::try_from(seq).ok()?;
     let device = std::str::from_utf8(name).ok()?.parse().ok()?;
     Some((device, Seq(u64::from_be_bytes(seq))))
 }

@@ -1,9 +1,14 @@
 //! How much an edge may send: a token bucket for frames and one for bytes, both asked at once.
 //!
 //! Invariant: over any stretch of time no more is admitted than rate x time + [`BURST`] of rate, in frames and in
-//! bytes, whatever the clock does. Leaves to the edge what becomes of one who exceeds it.
+//! bytes, whatever the clock does. Who connects anew goes on with what the last edge had left ([`Spent`]): otherwise a flood
+//! would have a full bucket with every connection. Leaves to the edge what becomes of one who exceeds it.
 
+use std::collections::VecDeque;
 use std::time::Duration;
+
+use super::ids::NodeId;
+use super::keyed::HashMap;
 
 /// How long somebody may have been silent to send at once what was saved meanwhile.
 pub const BURST: Duration = Duration::from_secs(2);
@@ -45,12 +50,24 @@ impl Bucket {
         Self { frames: Level::full(limits.frames), bytes: Level::full(limits.bytes), seen: now }
     }
 
-    /// Takes a frame of so many bytes, or nothing. A frame larger than [`BURST`] of the byte rate is never admitted.
-    pub fn take(&mut self, bytes: usize, now: Duration) -> Result<(), Exceeded> {
+    /// Whether at least half of what can be saved is there.
+    fn is_half_full(&self, now: Duration) -> bool {
+        let mut then = self.clone();
+        then.pass(now);
+        let half = |level: &Level| level.tokens >= level.rate * BURST.as_secs() * NANO / 2;
+        half(&then.frames) && half(&then.bytes)
+    }
+
+    fn pass(&mut self, now: Duration) {
         let passed = u64::try_from(now.saturating_sub(self.seen).as_nanos()).unwrap_or(u64::MAX);
         self.seen = self.seen.max(now);
         self.frames.fill(passed);
         self.bytes.fill(passed);
+    }
+
+    /// Takes a frame of so many bytes, or nothing. A frame larger than [`BURST`] of the byte rate is never admitted.
+    pub fn take(&mut self, bytes: usize, now: Duration) -> Result<(), Exceeded> {
+        self.pass(now);
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX).saturating_mul(NANO);
         if self.frames.tokens < NANO {
             return Err(Exceeded::Frames);
@@ -61,6 +78,54 @@ impl Bucket {
         self.frames.tokens -= NANO;
         self.bytes.tokens -= bytes;
         Ok(())
+    }
+}
+
+/// What those had left whose edge has ended less than [`BURST`] ago: after that a bucket is full again. Bounded: those are
+/// left out who have more than half, and beyond [`MOST_SPENT`] the oldest.
+#[derive(Debug, Default)]
+pub struct Spent {
+    /// With the moment of the end.
+    left: HashMap<NodeId, (Bucket, Duration)>,
+    /// In the order in which they ended; a device may be there more than once.
+    order: VecDeque<(Duration, NodeId)>,
+}
+
+/// How many are remembered: as many as can end a flood in two seconds and come in again.
+pub const MOST_SPENT: usize = 4096;
+
+impl Spent {
+    /// An edge of `node` has ended, with this left.
+    pub fn keep(&mut self, node: &NodeId, bucket: &Bucket, now: Duration) {
+        self.forget(now);
+        if bucket.is_half_full(now) {
+            return;
+        }
+        if self.order.len() == MOST_SPENT {
+            self.forget_first();
+        }
+        self.left.insert(node.clone(), (bucket.clone(), now));
+        self.order.push_back((now, node.clone()));
+    }
+
+    /// The bucket of a new edge of `node`.
+    pub fn resume(&mut self, node: &NodeId, limits: Limits, now: Duration) -> Bucket {
+        self.forget(now);
+        self.left.get(node).map_or_else(|| Bucket::new(limits, now), |(bucket, _)| bucket.clone())
+    }
+
+    fn forget(&mut self, now: Duration) {
+        while self.order.front().is_some_and(|(ended, _)| ended.saturating_add(BURST) <= now) {
+            self.forget_first();
+        }
+    }
+
+    fn forget_first(&mut self) {
+        let Some((ended, node)) = self.order.pop_front() else { return };
+        // Kept again since, it stays.
+        if self.left.get(&node).is_some_and(|(_, last)| *last == ended) {
+            self.left.remove(&node);
+        }
     }
 }
 
@@ -119,6 +184,41 @@ mod tests {
         assert_eq!(bucket.take(usize::MAX, Duration::MAX), Err(Exceeded::Bytes));
         let mut none = Bucket::new(Limits { frames: 0, bytes: 0 }, Duration::ZERO);
         assert_eq!(none.take(0, Duration::MAX), Err(Exceeded::Frames));
+    }
+
+    #[test]
+    fn who_connects_anew_goes_on_with_what_was_left() {
+        let limits = Limits { frames: 10, bytes: 1000 };
+        let (alice, bob): (NodeId, NodeId) = ("alice".parse().unwrap(), "bob".parse().unwrap());
+        let mut spent = Spent::default();
+        let at = Duration::from_millis;
+        let admitted = |bucket: &mut Bucket, now| (0..100).filter(|_| bucket.take(1, now).is_ok()).count();
+        let mut taken = 0;
+        // A connection each tenth of a second, each of them a flood.
+        for again in 0..30 {
+            let mut bucket = spent.resume(&alice, limits, at(again * 100));
+            taken += admitted(&mut bucket, at(again * 100));
+            spent.keep(&alice, &bucket, at(again * 100));
+        }
+        assert_eq!(taken, 20 + 29, "two seconds at once, then the rate: as over one connection");
+        assert_eq!(admitted(&mut spent.resume(&bob, limits, at(2900)), at(2900)), 20, "nobody else pays for it");
+        assert_eq!(admitted(&mut spent.resume(&alice, limits, at(4900)), at(4900)), 20, "and then it is over");
+        assert!(spent.left.is_empty() && spent.order.is_empty());
+    }
+
+    #[test]
+    fn what_is_remembered_of_those_who_left_is_bounded() {
+        let limits = Limits { frames: 1, bytes: 1 };
+        let mut spent = Spent::default();
+        let full = Bucket::new(limits, Duration::ZERO);
+        spent.keep(&"quiet".parse().unwrap(), &full, Duration::ZERO);
+        assert!(spent.left.is_empty());
+        let mut bucket = full;
+        while bucket.take(0, Duration::ZERO).is_ok() {}
+        for n in 0..=MOST_SPENT {
+            spent.keep(&format!("d{n}").parse().unwrap(), &bucket, Duration::ZERO);
+        }
+        assert_eq!((spent.left.len(), spent.order.len()), (MOST_SPENT, MOST_SPENT));
     }
 
     proptest! {

@@ -15,10 +15,12 @@ import time
 import urllib.parse
 
 from .raw import CLOSE, PING, PONG, TEXT, frame
-from .server import stranger
 from .wire import Loop
 
 HANDSHAKE_LIMIT = 60
+# Questions under way at a time: beyond that this process is too busy to hear the answers when they come, and its devices would set
+# out late, as no real ones do.
+ASK_AT_ONCE = 32
 
 
 def room_for(sockets):
@@ -151,6 +153,7 @@ class Crowd:
         self.open, self.lost = {}, 0
         self.wanted = True
         self.loop = Loop()
+        self.asking = None
         self._tasks = []
 
     # -- told by other threads ----------------------------------------------------------------------------------------
@@ -163,6 +166,7 @@ class Crowd:
         keys = [self.servers[0].key(node, ttl=3600) for node in self.nodes]
 
         async def start():
+            self.asking = asyncio.Semaphore(ASK_AT_ONCE)
             self._tasks = [asyncio.ensure_future(self.live(*one)) for one in zip(self.nodes, keys, strict=True)]
 
         self.loop.run(start())
@@ -240,11 +244,13 @@ class Crowd:
             self.lost += 1
 
     async def refused(self, where, refusal, *, late=False):
-        if late and not self.direct:
+        # 408: it was connected, and did not get round to asking for ten seconds.
+        if (late and not self.direct) or refusal.status == 408:
             self.tally.late += 1
         else:
             self.tally.refused[where, refusal.status] += 1
-        self.tally.retries.append(refusal.after)
+        if refusal.after is not None:
+            self.tally.retries.append(refusal.after)
         await asyncio.sleep((refusal.after or 1) + self.chance.uniform(0, 0.2))
 
     async def where(self, key):
@@ -256,7 +262,8 @@ class Crowd:
         while True:
             server = self.chance.choice(self.servers)
             try:
-                offer = await asyncio.wait_for(self.ask(server, key), HANDSHAKE_LIMIT)
+                async with self.asking:
+                    offer = await asyncio.wait_for(self.ask(server, key), HANDSHAKE_LIMIT)
                 break
             except Refused as refusal:
                 await self.refused("offer", refusal)
@@ -270,18 +277,33 @@ class Crowd:
         return offer["addr"], offer["port"], f"{path}?{urllib.parse.urlencode(query)}", time.monotonic() + wait
 
     async def ask(self, server, key):
-        reader, writer = await asyncio.open_connection(server.host, server.port)
-        try:
-            query = urllib.parse.urlencode(self.params)
-            lines = [f"GET /v1/connect-info?{query} HTTP/1.1", f"Host: {server.host}", "Connection: close"]
-            lines += [f"Authorization: Bearer {key}", *(f"{name}: {value}" for name, value in stranger().items())]
-            writer.write(("\r\n".join(lines) + "\r\n\r\n").encode())
-            head, _, body = (await reader.read()).partition(b"\r\n\r\n")
-        finally:
-            writer.transport.abort()
+        query = urllib.parse.urlencode(self.params)
+        loop = asyncio.get_running_loop()
+        _, question = await loop.create_connection(
+            lambda: Question(f"/v1/connect-info?{query}", server.host, key), server.host, server.port
+        )
+        head, _, body = (await question.answer).partition(b"\r\n\r\n")
         if not head:
             raise ConnectionError("no answer")
         status, after = answer_of(head)
         if status != 200:
             raise Refused(status, after)
         return json.loads(body)
+
+
+class Question(asyncio.Protocol):
+    """One HTTP request; `answer` is all that came."""
+
+    def __init__(self, path, host, key):
+        self.text = f"GET {path} HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {key}\r\nConnection: close\r\n\r\n"
+        self.came, self.answer = bytearray(), asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport):
+        transport.write(self.text.encode())
+
+    def data_received(self, data):
+        self.came += data
+
+    def connection_lost(self, _):
+        if not self.answer.done():
+            self.answer.set_result(bytes(self.came))
