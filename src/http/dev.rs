@@ -34,15 +34,17 @@ struct File {
     text: &'static str,
 }
 
-const FILES: [File; 4] = [
-    File { path: "/", sort: "text/html; charset=utf-8", text: include_str!("../../web/chat/index.html") },
-    File { path: "/chat.js", sort: "text/javascript; charset=utf-8", text: include_str!("../../web/chat/chat.js") },
-    File { path: "/chat.css", sort: "text/css; charset=utf-8", text: include_str!("../../web/chat/chat.css") },
-    File {
-        path: "/sparkmesh.js",
-        sort: "text/javascript; charset=utf-8",
-        text: include_str!("../../web/chat/sparkmesh.js"),
-    },
+const HTML: &str = "text/html; charset=utf-8";
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+const STYLE: &str = "text/css; charset=utf-8";
+
+const FILES: [File; 6] = [
+    File { path: "/", sort: HTML, text: include_str!("../../web/chat/index.html") },
+    File { path: "/chat.js", sort: SCRIPT, text: include_str!("../../web/chat/chat.js") },
+    File { path: "/memory.js", sort: SCRIPT, text: include_str!("../../web/chat/memory.js") },
+    File { path: "/view.js", sort: SCRIPT, text: include_str!("../../web/chat/view.js") },
+    File { path: "/chat.css", sort: STYLE, text: include_str!("../../web/chat/chat.css") },
+    File { path: "/sparkmesh.js", sort: SCRIPT, text: include_str!("../../web/chat/sparkmesh.js") },
 ];
 
 pub(super) fn configure(config: &mut ServiceConfig) {

@@ -503,6 +503,34 @@ def test_browsers(make_server):
         assert status.value.response.status_code == 403
 
 
+@pytest.mark.one_server("starts the process by hand")
+def test_with_dev_pages_of_this_machine_may_ask_and_others_not(serving, tmp_path):
+    """A page that was loaded from one server of a local mesh goes on with another."""
+    import requests
+
+    _, url, _, _ = serving("--dev", "--port", 0, "--data-dir", tmp_path / "d")
+    key = requests.post(url + "/dev/key", json={"node_id": "alice"}, timeout=10).json()["key"]
+
+    def ask(origin):
+        headers = {"Origin": origin, "Authorization": f"Bearer {key}"}
+        return requests.get(url + "/v1/connect-info", headers=headers, timeout=10)
+
+    near, far = "http://127.0.0.1:1", "http://127.0.0.1.example.org"
+    assert ask(near).headers["Access-Control-Allow-Origin"] == near
+    assert "Access-Control-Allow-Origin" not in ask(far).headers
+    offer = ask(near).json()
+    address = f"{offer['ws_url']}?auth_key={key}&validation_key="
+    with connect(address + offer["validation_key"], origin=near, proxy=None):
+        pass
+    with pytest.raises(InvalidStatus):
+        connect(address + ask(near).json()["validation_key"], origin=far, proxy=None)
+    policy = requests.get(url, timeout=10).headers["Content-Security-Policy"]
+    assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self'")
+    sources = policy.split("connect-src ")[1].split(" ")
+    assert sources[0] == "'self'"
+    assert {source.split("://")[1] for source in sources[1:]} == {"127.0.0.1:*", "localhost:*"}
+
+
 def test_any_origin(make_server):
     server = make_server("--allow-origin", "*")
     with connect(socket_url(server, "alice"), origin="https://anything.example", proxy=None):

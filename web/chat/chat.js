@@ -1,99 +1,61 @@
-// The chat: one room, the people in it, and what they say. Each tab is a device of its own, also after a reload.
-import { RefusedError, Sparkmesh, WebStorage } from "./sparkmesh.js";
+// The chat: one room, the people in it, and what they say.
+import { RefusedError, Sparkmesh } from "./sparkmesh.js";
+import { become, claim, deviceOf, forget, idle, itemsOf, keepItems, thisTab } from "./memory.js";
+import { draw, nameOf as plainNameOf, person, returning } from "./view.js";
 
 const $ = (id) => document.getElementById(id);
-/** What is kept of a conversation, for a reload. */
-const KEPT = 200;
+/** What is shown of a conversation. */
+const SHOWN = 200;
 
-/** @typedef {{id: string, kind: "message" | "notice", from?: string, mine?: boolean, to?: string, text: string, at: number, state?: string, title?: string}} Item */
+/** @type {{client: any, session: any, who: any, members: Map<string, boolean>, items: import("./memory.js").Item[], steppedAway: boolean, server: string}} */
+const room = { client: undefined, session: undefined, who: undefined, members: new Map(), items: [], steppedAway: false, server: "" };
 
-// What this tab remembers: who it is, and what was said.
-const memory = {
-  read: (key) => JSON.parse(sessionStorage.getItem(`chat/${key}`) ?? "null"),
-  write: (key, value) => sessionStorage.setItem(`chat/${key}`, JSON.stringify(value)),
-};
-
-/** A node id is a name and a random part; people see the name. */
-function nameOf(node) {
-  if (node.startsWith("anonymous_")) return `Somebody ${node.slice(10, 14)}`;
-  const dot = node.lastIndexOf(".");
-  const name = dot > 0 ? node.slice(0, dot) : node;
-  const namesakes = [...room.members.keys()].filter((other) => other !== node && other.startsWith(`${name}.`));
-  return namesakes.length > 0 ? `${name} (${node.slice(dot + 1)})` : name;
-}
-
-/** @type {{client: any, session: any, who: any, members: Map<string, boolean>, items: Item[], steppedAway: boolean}} */
-const room = { client: undefined, session: undefined, who: undefined, members: new Map(), items: [], steppedAway: false };
+const nameOf = (node) => plainNameOf(node, room.members.keys());
 
 // ---- What is shown -------------------------------------------------------------------------------------------------
 
 function say(text) {
-  if ($("status").textContent !== text) $("status").textContent = text;
+  const status = $("status");
+  if (status.textContent !== text) status.textContent = text;
+  status.dataset.state = room.client?.state ?? "idle";
 }
 
-function element(name, className, text) {
-  const made = document.createElement(name);
-  if (className) made.className = className;
-  if (text !== undefined) made.textContent = text;
-  return made;
-}
-
-const TICKS = {
-  sending: ["…", "Sending"],
-  delivered: ["✓✓", "Delivered to all"],
-  stored: ["✓", "Kept for who is away"],
-  alone: ["✓", "Nobody else is in this room"],
-  dropped: ["!", "Reached nobody"],
-  failed: ["!", "Not sent"],
-};
-
-/** @param {Item} item */
-function draw(item) {
-  const line = element("div", item.kind);
-  line.dataset.id = item.id;
-  if (item.kind === "notice") {
-    line.textContent = item.text;
-    return line;
-  }
-  line.classList.toggle("mine", Boolean(item.mine));
-  line.classList.toggle("private", item.to !== undefined);
-  const meta = element("p", "meta");
-  meta.append(element("span", "who", item.mine ? "You" : item.from));
-  if (item.to !== undefined) meta.append(element("span", "whisper", item.mine ? `privately to ${item.to}` : "privately to you"));
-  const time = element("time", "", new Date(item.at).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" }));
-  time.dateTime = new Date(item.at).toISOString();
-  meta.append(time);
-  if (item.state) {
-    const [tick, title] = TICKS[item.state];
-    const shown = element("span", `tick ${item.state === "dropped" ? "failed" : item.state}`, tick);
-    shown.setAttribute("role", "img");
-    shown.setAttribute("aria-label", item.title ?? title);
-    shown.title = item.title ?? title;
-    meta.append(shown);
-  }
-  line.append(meta, element("p", "", item.text));
-  return line;
-}
-
-/** Adds an item, or shows what became of it. @param {Item} item */
+/** Adds an item, or shows what became of it. @param {import("./memory.js").Item} item */
 function put(item) {
   const log = $("log");
-  const atEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 80;
   const known = room.items.findIndex((other) => other.id === item.id);
   if (known >= 0) {
     room.items[known] = item;
-    [...log.children].find((line) => line.dataset.id === item.id)?.replaceWith(draw(item));
+    [...log.children].find((line) => line.dataset.id === item.id)?.replaceWith(draw(item, room.items[known - 1]));
   } else {
+    log.append(draw(item, room.items.at(-1)));
     room.items.push(item);
-    log.append(draw(item));
-    while (room.items.length > KEPT) {
+    while (room.items.length > SHOWN) {
       room.items.shift();
       log.firstChild.remove();
     }
+    if (item.kind === "message" && !item.mine && document.hidden) unread(1);
   }
-  memory.write("items", room.items);
-  if (atEnd || item.mine) log.scrollTop = log.scrollHeight;
+  keepItems(room.who.node, room.items);
+  if (item.mine) atEnd = true;
+  toEnd();
 }
+
+/** Whether the newest is in view, and is to stay there when more comes or when a phone's keyboard takes half of the room. */
+let atEnd = true;
+function toEnd() {
+  if (atEnd) $("log").scrollTop = $("log").scrollHeight;
+}
+$("log").addEventListener("scroll", ({ target }) => (atEnd = target.scrollHeight - target.scrollTop - target.clientHeight < 80));
+new ResizeObserver(toEnd).observe($("log"));
+
+let unseen = 0;
+/** In the title, for who looks at another tab. */
+function unread(more) {
+  unseen = more === 0 ? 0 : unseen + more;
+  document.title = `${unseen > 0 ? `(${unseen}) ` : ""}#${room.who.room} – sparkmesh chat`;
+}
+document.addEventListener("visibilitychange", () => !document.hidden && room.who && unread(0));
 
 function notice(text) {
   put({ id: crypto.randomUUID(), kind: "notice", text, at: Date.now() });
@@ -103,35 +65,27 @@ function showPeople() {
   const focused = document.activeElement?.closest?.("#members li")?.dataset.node;
   const others = [...room.members].filter(([node]) => node !== room.session.me);
   others.sort(([a, here], [b, there]) => Number(there) - Number(here) || a.localeCompare(b));
+  const to = $("to");
+  const chosen = room.members.has(to.value) ? to.value : "";
   const list = $("members");
   list.replaceChildren();
-  if (room.session.me) {
-    const me = element("li", room.client.state === "connected" ? "online" : "");
-    me.append(element("span", "dot"), element("span", "me", nameOf(room.session.me)), element("span", "tag", "you"));
-    list.append(me);
-  }
-  for (const [node, isOnline] of others) {
-    const line = element("li", isOnline ? "online" : "");
+  if (room.session.me) list.append(person(nameOf(room.session.me), "you", { online: room.client.state === "connected" }));
+  for (const [node, online] of others) {
+    const line = person(nameOf(node), online ? "here" : "away", { online, chosen: node === chosen, onClick: () => address(node) });
     line.dataset.node = node;
-    const button = element("button", "", nameOf(node));
-    button.type = "button";
-    button.setAttribute("aria-label", `Write privately to ${nameOf(node)}, ${isOnline ? "here" : "away"}`);
-    button.addEventListener("click", () => address(node));
-    line.append(element("span", "dot"), button, element("span", "tag", isOnline ? "here" : "away"));
     list.append(line);
-    if (node === focused) button.focus();
+    if (node === focused) line.querySelector("button").focus();
   }
-  const to = $("to");
-  const chosen = to.value;
   to.replaceChildren(new Option("everyone", ""), ...others.map(([node]) => new Option(nameOf(node), node)));
-  to.value = room.members.has(chosen) ? chosen : "";
-  $("compose").classList.toggle("private", to.value !== "");
+  to.value = chosen;
+  $("compose").classList.toggle("private", chosen !== "");
   $("reveal").hidden = !room.session.me?.startsWith("anonymous_");
 }
 
+/** From now on to this one alone; `""`: to everyone. */
 function address(node) {
   $("to").value = node;
-  $("compose").classList.toggle("private", node !== "");
+  showPeople();
   $("text").focus();
 }
 
@@ -157,9 +111,9 @@ function askForPeople() {
 function listen(client, session) {
   session.on("message", ({ envelope }) => {
     if (typeof envelope.payload !== "string") return;
-    const from = nameOf(envelope.src_id);
+    const { src_id, id, payload, timestamp } = envelope;
     const to = envelope.dest_id === undefined ? undefined : "you";
-    put({ id: `${envelope.src_id} ${envelope.id}`, kind: "message", from, to, text: envelope.payload, at: envelope.timestamp });
+    put({ id: `${src_id} ${id}`, kind: "message", from: nameOf(src_id), node: src_id, to, text: payload, at: timestamp });
   });
   session.on("joined", ({ node }) => {
     notice(`${nameOf(node)} came in`);
@@ -183,7 +137,8 @@ function listen(client, session) {
   }
   client.on("connected", ({ offer }) => {
     const waited = offer.pending === 1 ? "one message waited for you" : `${offer.pending} messages waited for you`;
-    say(offer.pending > 0 ? `Connected; ${waited}` : "Connected");
+    room.server = offer.node_id;
+    say(`Connected to ${room.server}${offer.pending > 0 ? `; ${waited}` : ""}`);
     // Before joining it is none of our business.
     if (session.me) askForPeople();
   });
@@ -223,16 +178,26 @@ async function send(text, to) {
 
 // ---- Coming and going ----------------------------------------------------------------------------------------------
 
+/** From the server that gave this page, or from another one that was heard of since. */
 async function getKey(who, signal) {
-  const answer = await fetch(new URL("/dev/key", location.origin), {
-    method: "POST",
-    headers: { "content-type": "application/json" },
-    body: JSON.stringify({ node_id: who.node, client_id: who.name }),
-    signal,
-  });
-  if (answer.status === 404) throw new Error("this server gives no keys: the chat is for `sparkmesh serve --dev`");
-  if (!answer.ok) throw new Error(`the server gave no key (HTTP status ${answer.status})`);
-  return (await answer.json()).key;
+  let problem;
+  for (const server of new Set([location.origin, ...(room.client?.servers ?? [])])) {
+    try {
+      const answer = await fetch(new URL("/dev/key", server), {
+        method: "POST",
+        headers: { "content-type": "application/json" },
+        body: JSON.stringify({ node_id: who.node, client_id: who.name }),
+        signal,
+      });
+      if (answer.ok) return (await answer.json()).key;
+      const isNoDemo = answer.status === 404;
+      problem ??= new Error(isNoDemo ? "this server gives no keys: the chat is for `sparkmesh serve --dev`" : `no key (HTTP status ${answer.status})`);
+    } catch (error) {
+      signal?.throwIfAborted();
+      problem ??= new Error("no server answers", { cause: error });
+    }
+  }
+  throw problem;
 }
 
 /** Joins the room; the first to come makes it. */
@@ -259,28 +224,24 @@ function showRoom(who) {
   $("entrance").hidden = true;
   $("conversation").hidden = $("actions").hidden = false;
   $("place").textContent = `#${who.room}`;
-  document.title = `#${who.room} – sparkmesh chat`;
+  unread(0);
   showPeople();
-  $("log").scrollTop = $("log").scrollHeight;
+  toEnd();
   $("text").focus();
 }
 
 /** `first`: this device has never been here, and what goes wrong is told at the entrance. `again`: it goes on trying. */
 async function enter(who, time) {
-  say("Connecting …");
-  const client = new Sparkmesh({
-    url: location.origin,
-    key: ({ signal }) => getKey(who, signal),
-    storage: new WebStorage("sparkmesh", sessionStorage),
-    backoff: { first: 500, longest: 10_000 },
-  });
+  const client = new Sparkmesh({ url: location.origin, key: ({ signal }) => getKey(who, signal), backoff: { first: 500, longest: 10_000 } });
   Object.assign(room, { client, who, members: new Map(), session: client.session(`room.${who.room}`), steppedAway: false });
-  room.items = memory.read("items") ?? [];
-  $("log").replaceChildren(...room.items.map(draw));
+  say("Connecting …");
+  room.items = itemsOf(who.node);
+  $("log").replaceChildren(...room.items.map((item, index) => draw(item, room.items[index - 1])));
   // What waits is taken from the first moment on.
   listen(client, room.session);
   try {
     if (time === "again") {
+      become(who);
       showRoom(who);
       await client.connect();
     } else {
@@ -297,34 +258,25 @@ async function enter(who, time) {
     throw error;
   }
   if (time === "first") {
-    memory.write("who", who);
+    become(who);
     showRoom(who);
   }
   await askForPeople();
 }
 
-/** A device of a person of this name: the one of this tab, if it was that person before. */
-function deviceOf(name, roomName, anonymous) {
-  const random = [...crypto.getRandomValues(new Uint8Array(4))].map((byte) => byte.toString(36).padStart(2, "0")).join("");
-  return { name, room: roomName, anonymous, node: `${name}.${random}` };
-}
-
-function forgetAll() {
-  for (const key of Object.keys(sessionStorage)) sessionStorage.removeItem(key);
-}
-
-/** A tab that was duplicated has the memory of the other one, and must become a device of its own. */
-async function isOwn(node) {
-  if (!navigator.locks) return true;
-  return new Promise((resolve) => {
-    const options = { signal: AbortSignal.timeout(1500) };
-    navigator.locks.request(`sparkmesh/${node}`, options, () => (resolve(true), new Promise(() => {}))).catch(() => resolve(false));
-  });
+/** Who is nobody's tab can come back. */
+async function showReturning() {
+  const known = await idle();
+  const back = async (who) => {
+    if (await claim(who.node)) await enter(who, "again");
+    else await showReturning();
+  };
+  $("known").replaceChildren(...known.map((who) => returning(who, () => back(who))));
+  $("returning").hidden = known.length === 0;
 }
 
 $("enter").addEventListener("submit", async (event) => {
   event.preventDefault();
-  const form = event.target;
   $("problem").textContent = "";
   const wrong = [$("name"), $("room")].find((field) => !field.validity.valid);
   if (wrong) {
@@ -333,12 +285,11 @@ $("enter").addEventListener("submit", async (event) => {
     wrong.focus();
     return;
   }
-  const button = form.querySelector("button");
+  const button = event.target.querySelector("button");
   button.disabled = true;
   try {
-    forgetAll();
     const who = deviceOf($("name").value, $("room").value, $("anonymous").checked);
-    await isOwn(who.node);
+    await claim(who.node);
     await enter(who, "first");
   } catch (error) {
     say("");
@@ -389,8 +340,8 @@ $("reveal").addEventListener("click", async () => {
   try {
     await room.session.reveal();
     notice(`From now on you are ${nameOf(room.session.me)} to all`);
-    room.who.anonymous = false;
-    memory.write("who", room.who);
+    room.who = { ...room.who, anonymous: false };
+    become(room.who);
     await askForPeople();
     $("text").focus();
   } catch (error) {
@@ -402,17 +353,14 @@ $("leave").addEventListener("click", async () => {
   room.steppedAway = true;
   await room.session.leave({ signal: AbortSignal.timeout(5000) }).catch(() => {});
   await room.client.close();
-  forgetAll();
+  forget(room.who);
   location.reload();
 });
 
-const before = memory.read("who");
-if (before && (await isOwn(before.node))) {
-  $("name").value = before.name;
-  $("room").value = before.room;
-  $("anonymous").checked = before.anonymous;
+const before = thisTab();
+if (before && (await claim(before.node))) {
   await enter(before, "again");
 } else {
-  if (before) forgetAll();
+  await showReturning();
   $("name").focus();
 }

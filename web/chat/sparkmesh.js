@@ -614,7 +614,6 @@ var Intake = class {
 };
 
 // src/keeper.ts
-var CLAIM_MS = 1e3;
 var Journal = class {
   #storage;
   #fault;
@@ -659,20 +658,17 @@ var Keeper = class {
     this.#restore = restore;
   }
   /**
-   * Resolves when what an earlier life left is restored, or when another page has the storage and that may take long.
+   * Resolves when what an earlier life left is restored, before anything newer is sent or heard; or at once where another
+   * page has the storage.
    * Rejects where the storage is another's and does not wait.
    */
   async start() {
-    const claimed = (async () => {
-      await this.#storage.claim?.();
-      await this.#load();
-    })();
-    let timer;
-    const late = new Promise((resolve) => timer = setTimeout(() => resolve("late"), CLAIM_MS));
-    const first = await Promise.race([claimed, late]).finally(() => clearTimeout(timer));
-    if (first !== "late") return;
+    const waiting = await this.#storage.claim?.();
+    if (!waiting) return this.#load();
     this.#fault(new StorageError("another page of this device has the storage: until that is closed, nothing here outlives a reload"));
-    claimed.catch((error) => this.#closed || this.#fault(new StorageError(`could not take over: ${messageOf(error)}`, { cause: error })));
+    waiting.later.then(() => this.#load()).catch((error) => {
+      if (!this.#closed) this.#fault(new StorageError(`could not take over: ${messageOf(error)}`, { cause: error }));
+    });
   }
   async close() {
     this.#closed = true;
@@ -1409,13 +1405,19 @@ var PageLock = class {
     const locks = globalThis.navigator?.locks;
     if (!locks) return;
     const asking = this.#asking = new AbortController();
-    await new Promise((resolve, reject) => {
+    const later = new Promise((resolve, reject) => {
       const hold = () => new Promise((release) => {
         this.#release = release;
         resolve();
       });
       locks.request(this.#name, { signal: asking.signal }, hold).catch(reject);
     });
+    for (; ; ) {
+      await Promise.race([later, sleep(RELOAD_MS)]);
+      if (this.#release) return;
+      const { held = [] } = await locks.query();
+      if (!this.#release && held.some(({ name }) => name === this.#name)) return { later };
+    }
   }
   give() {
     this.#asking?.abort(new StorageError("closed before the storage was free"));
@@ -1423,6 +1425,7 @@ var PageLock = class {
     this.#release = this.#asking = void 0;
   }
 };
+var RELOAD_MS = 1e3;
 var MemoryStorage = class {
   #records = /* @__PURE__ */ new Map();
   async load() {
@@ -1445,7 +1448,7 @@ var WebStorage = class {
     this.#lock = area === globalThis.localStorage ? new PageLock(`local/${name}`) : void 0;
   }
   async claim() {
-    await this.#lock?.take();
+    return this.#lock?.take();
   }
   async close() {
     this.#lock?.give();

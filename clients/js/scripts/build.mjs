@@ -1,7 +1,7 @@
 // Compiles the package into dist/, and bundles it for the pages of the server. `--bundle-only FILE` writes just the
 // bundle, elsewhere.
 import { execFileSync } from "node:child_process";
-import { rmSync } from "node:fs";
+import { copyFileSync, rmSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -14,6 +14,8 @@ if (option !== "--bundle-only") {
   const typescript = createRequire(import.meta.url).resolve("typescript/package.json");
   rmSync(join(root, "dist"), { recursive: true, force: true });
   execFileSync(process.execPath, [join(dirname(typescript), "bin/tsc"), "-p", root], { stdio: "inherit" });
+  // A package carries its licences with it.
+  for (const licence of ["LICENSE-MIT", "LICENSE-APACHE"]) copyFileSync(join(root, "../..", licence), join(root, licence));
 }
 await build({
   absWorkingDir: root,

@@ -4,7 +4,7 @@ export { Sparkmesh, type State } from "./client.js";
 export type { ClientOptions, RequestOptions, SendOptions } from "./options.js";
 export { Session } from "./session.js";
 export { disablePush, enablePush, type PushOptions } from "./push.js";
-export { IndexedDbStorage, MemoryStorage, WebStorage, type Changes, type Storage } from "./storage.js";
+export { IndexedDbStorage, MemoryStorage, WebStorage, type Changes, type Storage, type Waiting } from "./storage.js";
 export type { KeySource } from "./key.js";
 export type { CallOptions } from "./http.js";
 export type { ServerAddress } from "./servers.js";

@@ -6,9 +6,6 @@
 import { StorageError, messageOf } from "./errors.js";
 import type { Storage } from "./storage.js";
 
-/** A page that is being reloaded gives up its claim a moment after the new one asks. */
-const CLAIM_MS = 1000;
-
 /**
  * Writes to a storage one after the other: what is put while a write is under way goes out together with the next.
  * A failure is told to `fault` once for each write, and those who wait go on: what is in memory still counts.
@@ -67,20 +64,17 @@ export class Keeper {
   }
 
   /**
-   * Resolves when what an earlier life left is restored, or when another page has the storage and that may take long.
+   * Resolves when what an earlier life left is restored, before anything newer is sent or heard; or at once where another
+   * page has the storage.
    * Rejects where the storage is another's and does not wait.
    */
   async start(): Promise<void> {
-    const claimed = (async () => {
-      await this.#storage.claim?.();
-      await this.#load();
-    })();
-    let timer: ReturnType<typeof setTimeout> | undefined;
-    const late = new Promise<"late">((resolve) => (timer = setTimeout(() => resolve("late"), CLAIM_MS)));
-    const first = await Promise.race([claimed, late]).finally(() => clearTimeout(timer));
-    if (first !== "late") return;
+    const waiting = await this.#storage.claim?.();
+    if (!waiting) return this.#load();
     this.#fault(new StorageError("another page of this device has the storage: until that is closed, nothing here outlives a reload"));
-    claimed.catch((error: unknown) => this.#closed || this.#fault(new StorageError(`could not take over: ${messageOf(error)}`, { cause: error })));
+    waiting.later.then(() => this.#load()).catch((error: unknown) => {
+      if (!this.#closed) this.#fault(new StorageError(`could not take over: ${messageOf(error)}`, { cause: error }));
+    });
   }
 
   async close(): Promise<void> {

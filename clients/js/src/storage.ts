@@ -4,6 +4,7 @@
  */
 
 import { StorageError } from "./errors.js";
+import { sleep } from "./time.js";
 
 /** `null` takes a record away. */
 export type Changes = ReadonlyMap<string, string | null>;
@@ -14,10 +15,10 @@ export interface Storage {
   /** Resolves when the changes will outlive a reload. Is not called again before that. */
   write(changes: Changes): Promise<void>;
   /**
-   * Resolves when this storage is this client's alone, until `close()`; may take until another page is closed. Rejects
-   * if it is somebody else's now and the client shall not start. Without it the application sees to that.
+   * Makes this storage this client's alone until `close()`. Resolves when it is, or, where another page has it, with when
+   * it will be. Rejects if it is somebody else's and the client shall not start. Without it the application sees to that.
    */
-  claim?(): Promise<void>;
+  claim?(): Promise<Waiting | void>;
   close?(): Promise<void>;
 }
 
@@ -31,17 +32,24 @@ class PageLock {
     this.#name = `sparkmesh-storage/${name}`;
   }
 
-  async take(): Promise<void> {
+  async take(): Promise<Waiting | void> {
     const locks = globalThis.navigator?.locks;
     if (!locks) return;
     const asking = (this.#asking = new AbortController());
-    await new Promise<void>((resolve, reject) => {
+    const later = new Promise<void>((resolve, reject) => {
       const hold = (): Promise<void> => new Promise<void>((release) => {
         this.#release = release;
         resolve();
       });
       locks.request(this.#name, { signal: asking.signal }, hold).catch(reject);
     });
+    // That it takes long does not say that somebody has it.
+    for (;;) {
+      await Promise.race([later, sleep(RELOAD_MS)]);
+      if (this.#release) return;
+      const { held = [] } = await locks.query();
+      if (!this.#release && held.some(({ name }) => name === this.#name)) return { later };
+    }
   }
 
   give(): void {
@@ -50,6 +58,14 @@ class PageLock {
     this.#release = this.#asking = undefined;
   }
 }
+
+/** Another page has the storage. */
+export interface Waiting {
+  readonly later: Promise<void>;
+}
+
+/** A page that is being reloaded gives up its lock a moment after the new one asks. */
+const RELOAD_MS = 1000;
 
 /** Outlives nothing but the client. */
 export class MemoryStorage implements Storage {
@@ -80,8 +96,8 @@ export class WebStorage implements Storage {
     this.#lock = area === globalThis.localStorage ? new PageLock(`local/${name}`) : undefined;
   }
 
-  async claim(): Promise<void> {
-    await this.#lock?.take();
+  async claim(): Promise<Waiting | void> {
+    return this.#lock?.take();
   }
 
   async close(): Promise<void> {
@@ -116,7 +132,7 @@ export class IndexedDbStorage implements Storage {
     this.#lock = new PageLock(`idb/${name}`);
   }
 
-  claim(): Promise<void> {
+  claim(): Promise<Waiting | void> {
     return this.#lock.take();
   }
 

@@ -422,6 +422,19 @@ describe("what is sent", () => {
     assert.equal(fake.edges[1].frames.length, 1);
   });
 
+  test("a storage that is slow is waited for: nothing newer overtakes what it has", async () => {
+    const slow = new MemoryStorage();
+    const [load, wait] = [slow.load.bind(slow), () => new Promise((resolve) => setTimeout(resolve, 1200))];
+    await slow.write(new Map([["out/old", `0 ${JSON.stringify({ dest_id: "bob", type: 1, payload: "older", id: "old", reference: "old" })}`]]));
+    const storage = Object.assign(slow, { claim: wait, load: () => wait().then(load) });
+    const me = client({ storage });
+    void me.send({ dest_id: "bob", payload: "newer" }).catch(() => {});
+    await me.connect();
+    const edge = await fake.edge(0);
+    await until("two frames", () => edge.frames.length === 2);
+    assert.deepEqual(edge.frames.map(({ payload }) => payload), ["older", "newer"]);
+  });
+
   test("a storage that fails is told of, and the message goes out all the same", async () => {
     class Full extends MemoryStorage {
       /** @override @returns {Promise<void>} */

@@ -55,6 +55,25 @@ def test_nobody_is_sent_to_a_server_that_is_full_or_dead(make_mesh):
         one.close()
 
 
+def test_an_offer_names_where_else_to_ask(make_mesh):
+    """All that live and do not drain, whoever is asked; also in the offer of a GOING_AWAY."""
+    mesh = make_mesh(3, "--allow-direct", "--drain-deadline", "20s")
+
+    def told(server):
+        return set(server.ok("GET", "/v1/connect-info", key=server.key(unique("asker")))["servers"])
+
+    assert all(told(server) == {one.url for one in mesh.servers} for server in mesh.servers)
+    one = Device(mesh["s2"], unique("one"), **DIRECT)
+    mesh["s3"].kill()
+    until(lambda: told(mesh["s1"]) == {mesh["s1"].url, mesh["s2"].url}, limit=10)
+    mesh["s2"].terminate()
+    (going,) = [frame for frame in one.closed(1001) if frame["type"] == GOING_AWAY]
+    assert going["offer"]["servers"] == [mesh["s1"].url]
+    until(lambda: told(mesh["s1"]) == {mesh["s1"].url}, limit=10)
+    form = mesh["s1"].ok("GET", "/connectV3?get_pre_connection_info=True", key=mesh["s1"].key(unique("old")))
+    assert "servers" not in form, "the original's form stays what it was"
+
+
 @row("A12")
 def test_of_many_who_ask_before_anybody_comes_all_find_a_place(make_mesh):
     """Twelve places at three servers, and twelve devices that are all sent there by one of them before the first connects."""
