@@ -25,7 +25,7 @@ use crate::model::custody::Verdict;
 use crate::model::frames::{Dispatch, Errand};
 use crate::model::ids::{ClientId, Epoch, Millis, NodeId, Seq};
 use crate::model::lane::Why;
-use crate::model::outbox::Custody;
+use crate::model::outbox::{Custody, Wanted};
 use crate::model::seen::Key;
 use crate::push::PushToken;
 use crate::store::{Done, Journal, Write};
@@ -135,6 +135,11 @@ impl Homes {
     /// Questions to the homes of other servers.
     pub fn remote(&self) -> &Arc<Remote> {
         &self.0.remote
+    }
+
+    /// The devices for which this envelope is on its way to their home, and that home.
+    pub fn trace(&self, wanted: Wanted<'_>) -> Vec<(NodeId, NodeId)> {
+        self.0.abroad.trace(wanted)
     }
 
     /// Who answers other servers for sessions.

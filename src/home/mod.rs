@@ -27,6 +27,7 @@ mod queue;
 mod reader;
 pub mod record;
 pub mod remote;
+mod search;
 pub mod sessions;
 mod sweep;
 
@@ -41,6 +42,7 @@ pub use committer::{Content, Waker};
 pub use homes::Homes;
 pub use profile::{Profile, Trimmed};
 pub use queue::TokenChange;
+pub use search::{Lying, Search, Whole};
 
 use self::boxes::Boxes;
 use self::committer::{Committer, Health};

@@ -4,12 +4,13 @@
 //! served itself may ask: a page of another origin is refused like everywhere, and one that has had its own name point here
 //! is told apart by the name it asks for.
 
-use actix_web::http::header::{self, HeaderValue};
+use actix_web::http::header;
 use actix_web::web::{Bytes, ServiceConfig, get, post};
 use actix_web::{HttpRequest, HttpResponse};
 use serde::Deserialize;
 use serde_json::json;
 
+use super::page::{File, HTML, SCRIPT, STYLE, WITH_SOCKETS};
 use super::{Answer, Shared, nowhere};
 use crate::auth::key::Claims;
 use crate::config::Mode;
@@ -19,27 +20,16 @@ use crate::view::now;
 
 /// How long a demo's key is good, in milliseconds.
 const KEY_TTL_MS: u64 = 24 * 3600 * 1000;
-/// Nothing from elsewhere, nothing inline.
-const POLICY: HeaderValue = HeaderValue::from_static(
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self' ws: wss:; \
-     base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-);
-
-struct File {
-    path: &'static str,
-    sort: &'static str,
-    text: &'static str,
-}
-
-const FILES: [File; 4] = [
-    File { path: "/", sort: "text/html; charset=utf-8", text: include_str!("../../web/chat/index.html") },
-    File { path: "/chat.js", sort: "text/javascript; charset=utf-8", text: include_str!("../../web/chat/chat.js") },
-    File { path: "/chat.css", sort: "text/css; charset=utf-8", text: include_str!("../../web/chat/chat.css") },
-    File {
-        path: "/sparkmesh.js",
-        sort: "text/javascript; charset=utf-8",
-        text: include_str!("../../web/chat/sparkmesh.js"),
-    },
+const FILES: [File; 8] = [
+    File { path: "/", sort: HTML, text: include_str!("../../web/chat/index.html") },
+    File { path: "/chat.js", sort: SCRIPT, text: include_str!("../../web/chat/chat.js") },
+    File { path: "/chat.css", sort: STYLE, text: include_str!("../../web/chat/chat.css") },
+    // The client library, for both pages.
+    File { path: "/sparkmesh.js", sort: SCRIPT, text: include_str!("../../web/chat/sparkmesh.js") },
+    File { path: "/room", sort: HTML, text: include_str!("../../web/room/index.html") },
+    File { path: "/room/room.js", sort: SCRIPT, text: include_str!("../../web/room/room.js") },
+    File { path: "/room/walk.js", sort: SCRIPT, text: include_str!("../../web/room/walk.js") },
+    File { path: "/room/room.css", sort: STYLE, text: include_str!("../../web/room/room.css") },
 ];
 
 pub(super) fn configure(config: &mut ServiceConfig) {
@@ -53,12 +43,7 @@ async fn show(file: &'static File, state: Shared, request: HttpRequest) -> Answe
     if state.config.mode != Mode::Dev {
         return nowhere(request).await;
     }
-    Ok(HttpResponse::Ok()
-        .insert_header((header::CONTENT_TYPE, file.sort))
-        .insert_header((header::CONTENT_SECURITY_POLICY, POLICY))
-        .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
-        .insert_header((header::REFERRER_POLICY, "no-referrer"))
-        .body(file.text))
+    Ok(file.answer(WITH_SOCKETS))
 }
 
 #[derive(Deserialize)]

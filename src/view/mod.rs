@@ -22,6 +22,7 @@ mod posted;
 mod returning;
 mod send;
 mod sessions;
+mod trace;
 
 use std::hash::RandomState;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
@@ -39,6 +40,7 @@ pub use places::Places;
 pub use returning::{Kept, Returning};
 pub use send::{Message, Payer};
 pub use sessions::{Published, SessionTable};
+pub use trace::OnTheWay;
 
 use crate::model::custody::Verdict;
 use crate::model::frames::{Dispatch, Hop};
