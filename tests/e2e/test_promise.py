@@ -279,7 +279,7 @@ def test_of_fast_ones_with_a_collapse_key_only_the_newest_waits(server, device, 
         dropped = server.metric("sparkmesh_envelopes_total", feature="fast", outcome="dropped")
         return server.metric("sparkmesh_fast_replaced_total"), dropped
 
-    sender, slow = device(unique("mover")), raw(unique("slow"), receive_buffer=4096)
+    sender, slow = device(unique("mover")), raw(unique("slow"), receive_buffer=1 << 16)
     before = figures()
     for number in range(5000):
         sender.send(dest_id=slow.node, feature="FAST", collapse_key="at", payload=[number, "x" * 4000])
