@@ -44,7 +44,7 @@ pub(super) async fn history(state: Shared, request: HttpRequest) -> Answer {
     let (mut told, mut silent) = (Vec::new(), Vec::new());
     for (node_id, answer) in state.watch.ask_all(servers, &Asked::Vitals { points }).await {
         match answer {
-            Some(Told::Vitals(of)) => told.push(OfServer { node_id, of }),
+            Some(Told::Vitals(of)) => told.push(OfServer { node_id, of: *of }),
             _ => silent.push(node_id),
         }
     }

@@ -19,7 +19,7 @@ use super::custody::Outcome;
 use super::envelope::Encoded;
 use super::heartbeat::Heartbeat;
 use super::ids::{ConnectionId, Millis, Seq};
-use super::outbox::{Acks, Class, Custody, Item, Keep, Outbox};
+use super::outbox::{Acks, Class, Custody, Item, Keep, Outbox, Refreshed};
 use super::seen::{Fate, Seen};
 
 mod abroad;
@@ -279,8 +279,8 @@ impl<T> Lane<T> {
         if let Some(edge) = newest.map(|at| &mut self.edges[at]) {
             item = match edge.outbox.refresh(item, now) {
                 // Its writer knows already that something waits.
-                Ok(older) => return Self::replaced(older, out),
-                Err(item) => item,
+                Refreshed::Replaced(older) => return Self::replaced(older, out),
+                Refreshed::Not(item) => item,
             };
             // While the lane catches up, a flood of fast ones must leave room for what is replayed.
             let reserve = if catches_up { edge.outbox.replay_room() } else { 0 };

@@ -29,6 +29,7 @@ pub use self::asking::Prompt;
 pub use self::ghost::Ghost;
 pub use self::item::{Class, Custody, Item, Keep, Loan};
 use self::newest::Newest;
+pub use self::newest::Refreshed;
 pub use self::stage::{Stage, Wanted};
 
 #[derive(Debug)]

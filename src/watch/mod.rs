@@ -118,7 +118,7 @@ impl Watch {
     /// Of this server.
     async fn answer(self: &Arc<Self>, asked: Asked) -> Option<Told> {
         match asked {
-            Asked::Vitals { points } => Some(Told::Vitals(self.vitals(points))),
+            Asked::Vitals { points } => Some(Told::Vitals(Box::new(self.vitals(points)))),
             Asked::Device { device } => Some(Told::Device(self.device(&device))),
             Asked::Envelope { sender, id, device } => {
                 let permit = self.searching.acquire().await.ok()?;

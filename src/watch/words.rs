@@ -25,7 +25,7 @@ pub enum Asked {
 /// What is told. Another kind than was asked for counts as no answer.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Told {
-    Vitals(Vitals),
+    Vitals(Box<Vitals>),
     Device(DeviceHere),
     Envelope(Sightings),
     Draining,

@@ -256,6 +256,8 @@ test("fifty servers: each has a place of its own that stays, and can be chosen b
     await page.keyboard.press("Enter");
     await page.getByRole("heading", { name: "s7", exact: true }).waitFor();
     assert.equal(await page.locator("#servers tbody tr").count(), 50);
+    await page.getByRole("img", { name: /^Memory: now \d/ }).waitFor();
+    await shoot(page, `console-50-${shape}-chosen`);
     await page.context().close();
   }
 });

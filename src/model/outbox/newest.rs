@@ -10,7 +10,8 @@ use super::super::ids::Millis;
 use super::super::seen::Key;
 use super::{Class, Item, Outbox, Waiting};
 
-/// Boxed, for most outboxes never have any, and an idle device is to be small.
+/// See the module's header.
+#[expect(clippy::box_collection, reason = "most outboxes never have any, and an idle device is to be small")]
 #[derive(Debug)]
 pub(super) struct Newest<T>(Option<Box<HashMap<Key, Item<T>>>>);
 
@@ -59,19 +60,25 @@ impl<T> Newest<T> {
     }
 }
 
+/// What has become of an item that may make another one worthless.
+#[derive(Debug)]
+pub enum Refreshed<T> {
+    /// It has taken the place of this one.
+    Replaced(Item<T>),
+    /// Nothing like it waits, or it is so much larger that it finds no room: it is given back.
+    Not(Item<T>),
+}
+
 impl<T> Outbox<T> {
-    /// Puts `item` in the place of the one that it makes worthless, which is given back.
-    ///
-    /// # Errors
-    /// Gives `item` back where nothing like it waits, or where it is so much larger that it finds no room.
-    pub fn refresh(&mut self, item: Item<T>, now: Millis) -> Result<Item<T>, Item<T>> {
-        let Some(key) = key(&item) else { return Err(item) };
-        let Some(older) = self.newest.get(key) else { return Err(item) };
-        let others = self.bytes - older.cost();
+    /// Puts `item` in the place of the one that it makes worthless.
+    pub fn refresh(&mut self, item: Item<T>, now: Millis) -> Refreshed<T> {
+        let older = key(&item).and_then(|key| self.newest.get(key).map(|older| (key, older.cost())));
+        let Some((key, cost)) = older else { return Refreshed::Not(item) };
+        let others = self.bytes - cost;
         if others > 0 && others + item.cost() > self.limit {
-            return Err(item);
+            return Refreshed::Not(item);
         }
-        Ok(self.replace(key, item, now))
+        Refreshed::Replaced(self.replace(key, item, now))
     }
 
     /// As [`Self::push`], for what comes from another edge of the device: where a newer one waits here already, that stays.
@@ -148,8 +155,8 @@ mod tests {
 
     fn offer(outbox: &mut Outbox<u64>, item: Item<u64>) -> Option<u64> {
         match outbox.refresh(item, Millis(0)) {
-            Ok(older) => older.ticket,
-            Err(item) => {
+            Refreshed::Replaced(older) => older.ticket,
+            Refreshed::Not(item) => {
                 outbox.push(item, Millis(0));
                 None
             }
@@ -194,7 +201,8 @@ mod tests {
         let mut outbox = Outbox::new(1_000);
         offer(&mut outbox, item(1, Some(7), Class::Fast, 10));
         offer(&mut outbox, item(2, None, Class::Fast, 500));
-        assert!(outbox.refresh(item(3, Some(7), Class::Fast, 900), Millis(0)).is_err());
+        let refreshed = outbox.refresh(item(3, Some(7), Class::Fast, 900), Millis(0));
+        assert!(matches!(refreshed, Refreshed::Not(_)));
         assert_eq!(take(&mut outbox, 10_000), [1, 2]);
     }
 
