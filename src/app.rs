@@ -19,7 +19,7 @@ use crate::config::settings::StoreKind;
 use crate::config::{Config, Permission, probe};
 use crate::edge::Site;
 use crate::home::sessions::{self, SessionHome};
-use crate::home::{Content, Home, Homes, Threads, Waker};
+use crate::home::{Content, Home, Homes, Search, Threads, Waker};
 use crate::http::State;
 use crate::link::{self, Dialler, Host, Links};
 use crate::model::ids::Epoch;
@@ -34,6 +34,7 @@ use crate::store::{Store, StoreError};
 use crate::tls::link::{DialTls, ShownCertificate};
 use crate::tls::{self, TlsError};
 use crate::view::{View, now};
+use crate::watch::{self, Watch};
 
 /// A socket that takes nothing for this long is given up by the kernel: also one whose peer is gone, or reads nothing.
 const STUCK_SOCKET: Duration = Duration::from_secs(30);
@@ -46,6 +47,8 @@ const LAST_WORDS: Duration = Duration::from_millis(600);
 const SPARE_CONNECTIONS: usize = 4096;
 /// How often a server that goes away looks whether it may.
 const STEP: Duration = Duration::from_millis(20);
+/// How long the key in the console's link is good that `--dev` prints, in milliseconds.
+const DEV_KEY_MS: u64 = 24 * 3600 * 1000;
 /// How long a peer has to send the head of a request.
 const REQUEST_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -83,9 +86,11 @@ pub async fn serve(config: Config) -> Result<(), AppError> {
     probe::refuse_taken_address(&config, &identity).await?;
     let store = open_store(&config)?;
     let keyring = Keyring::new(secrets);
+    let search = Search::new(store.clone());
     let parts = Parts::assemble(&config, &identity, &data_dir, store)?;
     let links = web::Data::new(parts.links(&config, &keyring));
-    let state = web::Data::new(State::new(parts.site.clone(), parts.push.clone(), config, keyring, &identity));
+    let watch = parts.watch(&config, search);
+    let state = web::Data::new(State::new(parts.site.clone(), parts.push.clone(), watch, config, keyring, &identity));
     let server = listen(&state, &links)?;
     // Others may dial it from now on, and it them.
     parts.site.node.do_send(Listening(state.address()));
@@ -195,6 +200,19 @@ impl Parts {
             without_certificate: without,
         };
         Links::new(setup, keyring)
+    }
+
+    /// What operators are told.
+    fn watch(&self, config: &Config, search: Search) -> Arc<Watch> {
+        Watch::begin(watch::Setup {
+            own: self.site.server.clone(),
+            view: self.site.view.clone(),
+            homes: self.home.clone(),
+            node: self.site.node.clone(),
+            push: self.push.clone(),
+            search,
+            drain_deadline: config.drain_deadline,
+        })
     }
 
     /// Tells the devices, waits for them as long as the deadline allows, and makes what is left durable.
@@ -318,6 +336,8 @@ fn println_ready(state: &State) {
     if state.config.mode == crate::config::Mode::Dev {
         let secret: PathBuf = state.config.data_dir.join("secret");
         let _ = writeln!(out, "chat: {url}/");
+        let _ = writeln!(out, "room: {url}/room");
+        let _ = writeln!(out, "console: {}", state.console_link(now().plus(DEV_KEY_MS)));
         let _ = writeln!(out, "try:  sparkmesh connect --node alice --secret-file {} {url}", secret.display());
     }
     let _ = out.flush();

@@ -16,6 +16,7 @@
 //! | [`home`] | what is durable: inboxes, device records, sessions; mail held for homes that cannot be reached; moving to new homes |
 //! | [`store`] | where bytes are kept: sled, or memory |
 //! | [`push`] | waking phones |
+//! | [`watch`] | what operators are told of this server, and through it of the others |
 //! | [`auth`], [`http`], [`tls`] | the way in |
 //! | [`config`], [`cli`], [`app`] | settings, commands, wiring |
 //! | [`outside`] | time, chance and what blocks, as a thread has them |
@@ -64,8 +65,10 @@ pub mod metrics;
 pub mod model;
 pub mod node;
 pub mod outside;
+pub mod process;
 pub mod push;
 pub mod store;
 pub mod tls;
 pub mod view;
+pub mod watch;
 pub mod wire;

@@ -40,6 +40,7 @@ fn announce() {
         &STORE_MOVED_ASIDE,
         &TOPOLOGY_RECOMPUTATIONS,
         &HELD_REFUSED,
+        &FAST_REPLACED,
     ] {
         LazyLock::force(counter);
     }
@@ -98,6 +99,8 @@ metric!(ENVELOPES: IntCounterVec["feature", "outcome"], "sparkmesh_envelopes_tot
     "Deliveries by class (reliable, fast) and outcome (delivered, stored, dropped, failed, duplicate)");
 metric!(NOTICES_DROPPED: IntCounter, "sparkmesh_notices_dropped_total",
     "Frames of the server's own that found no room or no edge");
+metric!(FAST_REPLACED: IntCounter, "sparkmesh_fast_replaced_total",
+    "FAST envelopes that were not sent because a newer one of the same sender and collapse key took their place in an outbox");
 metric!(RECEIVED: IntCounterVec["feature"], "sparkmesh_received_total", "Envelopes taken from senders, by class");
 metric!(ADMISSIONS_REFUSED: IntCounterVec["came"], "sparkmesh_admissions_refused_total",
     "Handshakes refused because too many came at once (offered, direct)");

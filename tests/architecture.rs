@@ -21,7 +21,15 @@ const MODULES: &[(&str, &[&str])] = &[
     ("link", &["model", "wire", "auth", "view", "metrics", "config", "tls"]),
     ("node", &["outside", "model", "wire", "view", "store", "push", "metrics", "config", "edge", "link", "home"]),
     ("home", &["outside", "model", "wire", "view", "store", "push", "metrics", "config", "edge", "node"]),
-    ("http", &["model", "wire", "view", "auth", "edge", "link", "home", "node", "metrics", "config", "push", "store"]),
+    ("process", &[]),
+    ("watch", &["model", "view", "home", "node", "push", "store", "metrics", "process"]),
+    (
+        "http",
+        &[
+            "model", "wire", "view", "auth", "edge", "link", "home", "node", "metrics", "config", "push", "store",
+            "watch",
+        ],
+    ),
     ("app", &["*"]),
     ("cli", &["*"]),
     ("bench", &["*"]),

@@ -13,7 +13,6 @@ mod idle;
 mod inbox;
 mod meter;
 mod pairs;
-mod process;
 mod progress;
 mod report;
 mod run;
@@ -33,6 +32,7 @@ use target::Target;
 
 use crate::client::ClientError;
 use crate::client::key::SecretArgs;
+use crate::process::Process;
 
 /// Measure a server under load.
 #[derive(Debug, Clone, clap::Args)]
@@ -184,12 +184,10 @@ async fn measure(args: &Args) -> Result<(), BenchError> {
             None => server::line(args.mesh, args.data_dir.as_deref()).await?,
         };
         let target = match (servers.as_slice(), &args.url) {
-            ([server], _) => {
-                Target::new(&server.url, server.minter.clone(), Some(process::Process(server.id())), limit)?
-            }
+            ([server], _) => Target::new(&server.url, server.minter.clone(), Some(Process(server.id())), limit)?,
             ([first, .., last], _) => {
                 // What a relay costs is what the one after the first does; the ends pay for their devices too.
-                let process = Some(process::Process(servers[1].id()));
+                let process = Some(Process(servers[1].id()));
                 let target = Target::new(&first.url, first.minter.clone(), process, limit)?;
                 let target = target.with_far_end(&last.url, servers.len())?;
                 target.meet(0).await?;
@@ -203,7 +201,7 @@ async fn measure(args: &Args) -> Result<(), BenchError> {
                     Some(data_dir) => SecretArgs { data_dir: data_dir.clone(), ..secret },
                     None => secret,
                 };
-                Target::new(url, secret.load()?, args.server_pid.map(process::Process), limit)?
+                Target::new(url, secret.load()?, args.server_pid.map(Process), limit)?
             }
             ([], None) => unreachable!("without an address a server was started"),
         };

@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use super::histogram::Histogram;
 use super::meter::{Ended, Meter};
-use super::process::Process;
 use super::tally::Counts;
+use crate::process::Process;
 
 /// What the processes had cost at one moment.
 #[derive(Debug, Clone, Copy)]

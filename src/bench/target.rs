@@ -10,12 +10,12 @@ use tokio::time::timeout;
 
 use super::BenchError;
 use super::meter::Meter;
-use super::process::Process;
 use super::socket::LoadSocket;
 use crate::auth::key::Role;
 use crate::client::key::{Holder, Minter};
 use crate::client::offer::{Door, InboxMode};
 use crate::model::ids::NodeId;
+use crate::process::Process;
 
 /// Handshakes under way at a time; a server of ours takes as many as come.
 const AT_ONCE: usize = 64;

@@ -1,4 +1,5 @@
-//! `sparkmesh mesh`: what one server knows of its mesh, as a table for a person or as JSON; and forgetting a server.
+//! `sparkmesh mesh`: what one server knows of its mesh, as a table for a person or as JSON; and forgetting a server. What else
+//! can be asked and done is in [`watch`].
 //!
 //! Nothing here decides anything: it shows `GET /v1/mesh`. What the server says is text of others, and is cleaned before
 //! it reaches a terminal.
@@ -13,6 +14,7 @@ use super::ClientError;
 use super::key::{Holder, SecretArgs};
 use super::offer::Door;
 use super::render::clean;
+use super::watch::{self, Form};
 use crate::auth::key::Role;
 use crate::model::ids::NodeId;
 
@@ -31,7 +33,7 @@ pub struct Args {
     #[command(flatten)]
     pub secret: SecretArgs,
     /// Show it as JSON, as the server tells it
-    #[arg(long)]
+    #[arg(long, global = true)]
     pub json: bool,
     /// The way that a message takes from server A to server B
     #[arg(long, num_args = 2, value_names = ["A", "B"])]
@@ -55,6 +57,8 @@ pub enum Action {
         #[arg(value_name = "SERVER")]
         server: NodeId,
     },
+    #[command(flatten)]
+    Watch(watch::Action),
 }
 
 /// Asks once, and gives what is to be shown.
@@ -70,7 +74,14 @@ pub async fn run(args: Args) -> Result<String, ClientError> {
             args.secret.load()?.mint(&Holder { node, client: None, role: Role::Admin })
         }
     };
-    if let Some(Action::Forget { server }) = args.action {
+    let action = match args.action {
+        Some(Action::Watch(action)) => {
+            let form = if args.json { Form::Json } else { Form::Words };
+            return watch::run(&door, &key, action, form).await;
+        }
+        other => other,
+    };
+    if let Some(Action::Forget { server }) = action {
         let query = [("server", server.to_string())];
         let body = door.ask(Method::POST, &["v1", "mesh", "forget"], &query, &key).await?;
         let forgotten: Forgotten = serde_json::from_slice(&body)
@@ -270,17 +281,17 @@ impl std::fmt::Display for Path {
 }
 
 /// A time in microseconds as a person reads it.
-fn span(us: u64) -> String {
+pub(super) fn span(us: u64) -> String {
     if us < 1000 { format!("{us} us") } else { format!("{:.1} ms", us as f64 / 1000.0) }
 }
 
-struct Table {
+pub(super) struct Table {
     head: Vec<&'static str>,
-    rows: Vec<Vec<String>>,
+    pub(super) rows: Vec<Vec<String>>,
 }
 
 impl Table {
-    fn new(head: &[&'static str]) -> Self {
+    pub(super) fn new(head: &[&'static str]) -> Self {
         Self { head: head.to_vec(), rows: Vec::new() }
     }
 }

@@ -17,6 +17,7 @@ mod outgoing;
 mod render;
 mod socket;
 mod terminal;
+mod watch;
 
 use crate::auth::secrets::SecretError;
 use crate::config::secret::NoSecret;

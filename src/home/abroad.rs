@@ -21,7 +21,7 @@ use crate::model::frames::{Carried, Dispatch};
 use crate::model::ids::{Incarnation, Millis, NodeId, Seq};
 use crate::model::keyed::HashMap;
 use crate::model::lane::{End, Kept, Why};
-use crate::model::outbox::Custody;
+use crate::model::outbox::{Custody, Wanted};
 use crate::view::{Device, Mesh, Parcel, Ticket, View, Whom, now, parcel, steady};
 
 /// Bytes that may be on their way to other homes.
@@ -84,6 +84,18 @@ impl Abroad {
     /// Something for this device is held, and newer ones queue behind.
     pub(super) fn holds(&self, device: &NodeId) -> bool {
         self.holds.load(Ordering::Acquire) && self.open(|open| open.held.holds(device))
+    }
+
+    /// The devices for which this envelope is on its way to their home, and that.
+    pub(super) fn trace(&self, wanted: Wanted<'_>) -> Vec<(NodeId, NodeId)> {
+        self.open(|open| {
+            let mut found = Vec::new();
+            for (server, home) in &open.homes {
+                let pending = home.appends.values().filter(|pending| wanted.is(&pending.item));
+                found.extend(pending.map(|pending| (pending.asker.device().clone(), server.clone())));
+            }
+            found
+        })
     }
 
     /// To the inbox of a device whose home is `home`, or behind what is held for it.

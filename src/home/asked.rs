@@ -90,8 +90,8 @@ impl Homes {
 
     fn serve(&self, from: &NodeId, question: Question, reply: Reply) {
         let (device, command) = match question {
-            // The sessions' own.
-            Question::Session(_) => return,
+            // The sessions' own, and those of whoever watches.
+            Question::Session(_) | Question::Watch(_) => return,
             Question::HandBack => return self.debts().hand_back(from, reply),
             Question::HaveAll => return reply.answer(&Answer::Count(u64::from(self.placed().includes(from)))),
             Question::HaveLeft => {

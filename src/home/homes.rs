@@ -26,7 +26,7 @@ use crate::model::frames::{Dispatch, Errand};
 use crate::model::ids::{ClientId, Epoch, Millis, NodeId, Seq};
 use crate::model::inbox::Upto;
 use crate::model::lane::Why;
-use crate::model::outbox::Custody;
+use crate::model::outbox::{Custody, Wanted};
 use crate::model::seen::Key;
 use crate::push::PushToken;
 use crate::store::{Done, Journal, Write};
@@ -136,6 +136,11 @@ impl Homes {
     /// Questions to the homes of other servers.
     pub fn remote(&self) -> &Arc<Remote> {
         &self.0.remote
+    }
+
+    /// The devices for which this envelope is on its way to their home, and that home.
+    pub fn trace(&self, wanted: Wanted<'_>) -> Vec<(NodeId, NodeId)> {
+        self.0.abroad.trace(wanted)
     }
 
     /// Who answers other servers for sessions.

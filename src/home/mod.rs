@@ -28,6 +28,7 @@ mod queue;
 mod reader;
 pub mod record;
 pub mod remote;
+mod search;
 pub mod sessions;
 mod sweep;
 
@@ -42,6 +43,7 @@ pub use hands::{Hands, Threads};
 pub use homes::Homes;
 pub use profile::{Profile, Trimmed};
 pub use queue::TokenChange;
+pub use search::{Lying, Search, Whole};
 
 use self::boxes::Boxes;
 use self::committer::{Committer, Health};

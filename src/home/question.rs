@@ -18,6 +18,8 @@ use crate::wire::config_request::{Fetch, First, More, Page};
 pub(super) enum Question {
     /// Of the service that keeps sessions, in its own words. Answered by [`Answer::Session`].
     Session(Box<RawValue>),
+    /// Of the service that watches, in its own words. Answered by [`Answer::Watch`].
+    Watch(Box<RawValue>),
     /// To who acts for the device: it is known from now on. Answered by [`Answer::Count`].
     Register { device: NodeId, client: Option<ClientId> },
     /// To who acts for the device. Answered by [`Answer::Done`].
@@ -51,6 +53,7 @@ pub(super) enum Question {
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Answer {
     Session(Box<RawValue>),
+    Watch(Box<RawValue>),
     Done,
     Count(u64),
     Profile(Option<Profile>),

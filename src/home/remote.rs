@@ -4,7 +4,8 @@
 //! once: by the server asked, or with [`Unavailable`] when it is lost, when [`PATIENCE_MS`] have passed, or when too much
 //! is open. No lock is held while an answer is given to whoever waits for it.
 //!
-//! What is asked is [`Question`]. Sessions speak words of their own through [`Remote::ask_session`] and [`Sessions`].
+//! What is asked is [`Question`]. Sessions speak words of their own through [`Remote::ask_session`] and [`Sessions`], and so
+//! does the service that watches, through [`Remote::ask_watch`] and [`Watched`].
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -44,6 +45,12 @@ pub trait Sessions: Send + Sync {
     }
 }
 
+/// The service that tells operators of this server, as other servers ask it.
+pub trait Watched: Send + Sync {
+    /// Called on a link's thread: must not block.
+    fn asked(&self, from: &NodeId, question: Box<RawValue>, reply: Reply);
+}
+
 /// One question of another server, to be answered once. Dropped without an answer it says that there is none.
 pub struct Reply {
     remote: Arc<Remote>,
@@ -56,6 +63,11 @@ impl Reply {
     /// In the words of the sessions' service.
     pub fn session(self, answer: Box<RawValue>) {
         self.answer(&Answer::Session(answer));
+    }
+
+    /// In the words of the service that watches.
+    pub fn watch(self, answer: Box<RawValue>) {
+        self.answer(&Answer::Watch(answer));
     }
 
     pub(super) fn answer(mut self, answer: &Answer) {
@@ -116,6 +128,7 @@ pub struct Remote {
     way: OnceLock<Way>,
     open: Mutex<Open>,
     sessions: OnceLock<Arc<dyn Sessions>>,
+    watched: OnceLock<Arc<dyn Watched>>,
 }
 
 impl Remote {
@@ -127,6 +140,11 @@ impl Remote {
     /// Who answers for sessions; the first that is named.
     pub fn serve_sessions(&self, sessions: Arc<dyn Sessions>) {
         let _ = self.sessions.set(sessions);
+    }
+
+    /// Who tells operators of this server; the first that is named.
+    pub fn serve_watch(&self, watched: Arc<dyn Watched>) {
+        let _ = self.watched.set(watched);
     }
 
     pub(super) fn sessions(&self) -> Option<&Arc<dyn Sessions>> {
@@ -160,6 +178,17 @@ impl Remote {
     pub async fn ask_session(&self, server: &NodeId, question: Box<RawValue>) -> Result<Box<RawValue>, Unavailable> {
         match self.ask(server, &Question::Session(question)).await? {
             Answer::Session(answer) => Ok(answer),
+            _ => Err(Unavailable),
+        }
+    }
+
+    /// As [`Self::ask`], in the words of the service that watches.
+    ///
+    /// # Errors
+    /// [`Unavailable`] also where the other server does not know such a question.
+    pub async fn ask_watch(&self, server: &NodeId, question: Box<RawValue>) -> Result<Box<RawValue>, Unavailable> {
+        match self.ask(server, &Question::Watch(question)).await? {
+            Answer::Watch(answer) => Ok(answer),
             _ => Err(Unavailable),
         }
     }
@@ -216,6 +245,11 @@ impl Remote {
             Ok(Question::Session(question)) => {
                 if let Some(sessions) = self.sessions.get() {
                     sessions.asked(from, question, reply);
+                }
+            }
+            Ok(Question::Watch(question)) => {
+                if let Some(watched) = self.watched.get() {
+                    watched.asked(from, question, reply);
                 }
             }
             Ok(question) => serve(question, reply),

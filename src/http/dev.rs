@@ -15,6 +15,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use serde::Deserialize;
 use serde_json::json;
 
+use super::page::{CLOSED, File, HTML, SCRIPT, STYLE};
 use super::{Answer, Shared, State, nowhere};
 use crate::auth::key::Claims;
 use crate::config::Mode;
@@ -24,27 +25,18 @@ use crate::view::now;
 
 /// How long a demo's key is good, in milliseconds.
 const KEY_TTL_MS: u64 = 24 * 3600 * 1000;
-/// Nothing from elsewhere, nothing inline; whom the page may talk to besides its own server is appended.
-const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; base-uri 'none'; \
-     form-action 'none'; frame-ancestors 'none'; connect-src 'self'";
-
-struct File {
-    path: &'static str,
-    sort: &'static str,
-    text: &'static str,
-}
-
-const HTML: &str = "text/html; charset=utf-8";
-const SCRIPT: &str = "text/javascript; charset=utf-8";
-const STYLE: &str = "text/css; charset=utf-8";
-
-const FILES: [File; 6] = [
+const FILES: [File; 10] = [
     File { path: "/", sort: HTML, text: include_str!("../../web/chat/index.html") },
     File { path: "/chat.js", sort: SCRIPT, text: include_str!("../../web/chat/chat.js") },
     File { path: "/memory.js", sort: SCRIPT, text: include_str!("../../web/chat/memory.js") },
     File { path: "/view.js", sort: SCRIPT, text: include_str!("../../web/chat/view.js") },
     File { path: "/chat.css", sort: STYLE, text: include_str!("../../web/chat/chat.css") },
+    // The client library, for both pages.
     File { path: "/sparkmesh.js", sort: SCRIPT, text: include_str!("../../web/chat/sparkmesh.js") },
+    File { path: "/room", sort: HTML, text: include_str!("../../web/room/index.html") },
+    File { path: "/room/room.js", sort: SCRIPT, text: include_str!("../../web/room/room.js") },
+    File { path: "/room/walk.js", sort: SCRIPT, text: include_str!("../../web/room/walk.js") },
+    File { path: "/room/room.css", sort: STYLE, text: include_str!("../../web/room/room.css") },
 ];
 
 pub(super) fn configure(config: &mut ServiceConfig) {
@@ -58,12 +50,7 @@ async fn show(file: &'static File, state: Shared, request: HttpRequest) -> Answe
     if state.config.mode != Mode::Dev {
         return nowhere(request).await;
     }
-    Ok(HttpResponse::Ok()
-        .insert_header((header::CONTENT_TYPE, file.sort))
-        .insert_header((header::CONTENT_SECURITY_POLICY, policy(&state)))
-        .insert_header((header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
-        .insert_header((header::REFERRER_POLICY, "no-referrer"))
-        .body(file.text))
+    Ok(file.answer(&policy(&state)))
 }
 
 fn policy(state: &State) -> String {
@@ -78,7 +65,7 @@ fn policy_for(hosts: impl Iterator<Item = String>) -> String {
     // The grammar of policies has no place for the colons of `::1`; a page that came from there has its own server.
     let ours = hosts.filter(|host| is_loopback(host) && !host.contains(':'));
     let hosts: BTreeSet<String> = ours.chain(["127.0.0.1", "localhost"].map(str::to_owned)).collect();
-    let mut policy = POLICY.to_owned();
+    let mut policy = CLOSED.to_owned();
     for host in hosts {
         let _ = write!(policy, " http://{host}:* ws://{host}:*");
     }

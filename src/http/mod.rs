@@ -11,6 +11,7 @@ mod body;
 mod browsers;
 mod choice;
 mod connect;
+mod console;
 mod dev;
 mod error;
 mod farewell;
@@ -22,10 +23,12 @@ mod messages;
 mod nodes;
 mod offer;
 mod original;
+mod page;
 mod params;
 mod sessions;
 mod state;
 mod tokens;
+mod watch;
 
 use actix_web::middleware::from_fn;
 use actix_web::web::{ServiceConfig, delete, get, head, post, put, route, scope};
@@ -60,10 +63,13 @@ pub fn configure(config: &mut ServiceConfig) {
         .route("/v1/messages", post().to(messages::post))
         .route("/v1/nodes/{id}", get().to(nodes::show))
         .route("/v1/nodes/{id}/disconnect", post().to(nodes::disconnect))
+        .route("/v1/nodes/{id}/edges", get().to(watch::device))
         .route("/v1/link", get().to(link::open))
         .route("/v1/mesh", get().to(mesh::show))
         .route("/v1/mesh/forget", post().to(mesh::forget))
-        .route("/v1/drain", post().to(admin::drain))
+        .route("/v1/mesh/history", get().to(watch::history))
+        .route("/v1/mesh/where", get().to(watch::envelope))
+        .route("/v1/drain", post().to(watch::drain))
         .route("/metrics", get().to(admin::metrics))
         .route("/healthz", get().to(health::alive))
         .route("/readyz", get().to(health::ready))
@@ -71,6 +77,7 @@ pub fn configure(config: &mut ServiceConfig) {
         .route("/healthz", head().to(health::alive))
         .route("/readyz", head().to(health::ready))
         .configure(original::configure)
+        .configure(console::configure)
         .configure(dev::configure)
         .default_service(route().to(nowhere));
     config.service(api);

@@ -17,6 +17,7 @@ use crate::edge::Site;
 use crate::model::ids::NodeId;
 use crate::model::topology::{Address, Scheme};
 use crate::push::PushHandle;
+use crate::watch::Watch;
 
 /// See the module's header.
 pub struct State {
@@ -24,6 +25,7 @@ pub struct State {
     pub config: Arc<Config>,
     pub incarnation: u64,
     pub(super) push: PushHandle,
+    pub(super) watch: Arc<Watch>,
     pub(super) keyring: Keyring,
     pub(super) validation: ValidationKeys,
     pub(super) attempts: Attempts,
@@ -34,11 +36,19 @@ pub struct State {
 }
 
 impl State {
-    pub fn new(site: Arc<Site>, push: PushHandle, config: Config, keyring: Keyring, identity: &ServerIdentity) -> Self {
+    pub fn new(
+        site: Arc<Site>,
+        push: PushHandle,
+        watch: Arc<Watch>,
+        config: Config,
+        keyring: Keyring,
+        identity: &ServerIdentity,
+    ) -> Self {
         let validation = ValidationKeys::new(&keyring, identity.node.clone());
         Self {
             site,
             push,
+            watch,
             incarnation: identity.incarnation,
             keyring,
             validation,

@@ -19,7 +19,7 @@ use super::custody::Outcome;
 use super::envelope::Encoded;
 use super::heartbeat::Heartbeat;
 use super::ids::{ConnectionId, Millis, Seq};
-use super::outbox::{Acks, Class, Custody, Item, Keep, Outbox};
+use super::outbox::{Acks, Class, Custody, Item, Keep, Outbox, Refreshed};
 use super::seen::{Fate, Seen};
 
 mod abroad;
@@ -29,6 +29,7 @@ mod effect;
 mod loans;
 #[cfg(test)]
 mod tests;
+mod trace;
 mod way;
 
 use self::abroad::Elsewhere;
@@ -40,6 +41,7 @@ use self::way::{Edge, Pace};
 pub use self::abroad::Place;
 pub use self::catch_up::{End, Kept};
 pub use self::effect::{Effect, Why};
+pub use self::trace::{EdgeState, LaneState, Sighting};
 
 /// Without progress for this long, what an edge has not acknowledged goes another way, in milliseconds.
 pub const STALL_MS: u64 = 10_000;
@@ -271,10 +273,15 @@ impl<T> Lane<T> {
         self.append(item, why, now, out);
     }
 
-    fn offer_fast(&mut self, item: Item<T>, now: Millis, out: &mut Effects<T>) {
+    fn offer_fast(&mut self, mut item: Item<T>, now: Millis, out: &mut Effects<T>) {
         let catches_up = matches!(self.mode, Mode::CatchUp { .. });
         let newest = self.newest_moving().or_else(|| self.edges.iter().rposition(|edge| edge.pace == Pace::Stalled));
         if let Some(edge) = newest.map(|at| &mut self.edges[at]) {
+            item = match edge.outbox.refresh(item, now) {
+                // Its writer knows already that something waits.
+                Refreshed::Replaced(older) => return Self::replaced(older, out),
+                Refreshed::Not(item) => item,
+            };
             // While the lane catches up, a flood of fast ones must leave room for what is replayed.
             let reserve = if catches_up { edge.outbox.replay_room() } else { 0 };
             if edge.outbox.has_room(item.cost() + reserve) {

@@ -12,6 +12,7 @@ pub mod decide;
 pub mod envelope;
 pub mod frames;
 pub mod heartbeat;
+pub mod history;
 pub mod ids;
 pub mod inbox;
 pub mod keyed;

@@ -5,6 +5,7 @@
 //! - the bytes of items that wait or are written and not acknowledged stay under the limit, but an empty outbox takes one
 //!   item of any size, and half of it one replayed item; notices may fill it to twice the limit, and control frames have
 //!   as much again for themselves. What a hand-over brings was bounded where it came from;
+//! - of FAST items with one sender and collapse key at most one waits: [`newest`];
 //! - after tracked items a ping with a fresh counter is written; its pong acknowledges all that was written before it
 //!   (DESIGN 5, promise 5). When it is sent is said in [`asking`].
 //!
@@ -20,15 +21,22 @@ use super::seen::Key;
 mod asking;
 mod ghost;
 mod item;
+mod newest;
+mod stage;
 
 use self::asking::Asking;
 pub use self::asking::Prompt;
 pub use self::ghost::Ghost;
 pub use self::item::{Class, Custody, Item, Keep, Loan};
+use self::newest::Newest;
+pub use self::newest::Refreshed;
+pub use self::stage::{Stage, Wanted};
 
 #[derive(Debug)]
 enum Waiting<T> {
     Item(Item<T>),
+    /// The place of an item that a newer one of its key may replace: it lies in [`Newest`].
+    Newest(Key),
     /// A frame of the server's own, forgotten once written.
     Notice(Bytes),
 }
@@ -37,7 +45,7 @@ impl<T> Waiting<T> {
     fn item(&self) -> Option<&Item<T>> {
         match self {
             Self::Item(item) => Some(item),
-            Self::Notice(_) => None,
+            Self::Newest(_) | Self::Notice(_) => None,
         }
     }
 }
@@ -47,6 +55,7 @@ impl<T> Waiting<T> {
 pub struct Outbox<T> {
     control: VecDeque<Bytes>,
     queue: VecDeque<Waiting<T>>,
+    newest: Newest<T>,
     /// With their numbers among all tracked items ever written.
     unacked: VecDeque<(u64, Item<T>)>,
     ghosts: VecDeque<Ghost>,
@@ -92,6 +101,7 @@ impl<T> Outbox<T> {
         Self {
             control: VecDeque::new(),
             queue: VecDeque::new(),
+            newest: Newest::default(),
             unacked: VecDeque::new(),
             ghosts: VecDeque::new(),
             asking: Asking::new(),
@@ -135,7 +145,8 @@ impl<T> Outbox<T> {
         if item.class != Class::Fast {
             self.waiting_since.get_or_insert(now);
         }
-        self.queue.push_back(Waiting::Item(item));
+        let waiting = self.newest.keep(item);
+        self.queue.push_back(waiting);
     }
 
     /// Puts a frame of the server's own behind all items. False when too much waits: the frame is not taken. Notices may
@@ -210,6 +221,10 @@ impl<T> Outbox<T> {
         while taken < budget {
             let item = match self.queue.pop_front() {
                 Some(Waiting::Item(item)) => item,
+                Some(Waiting::Newest(key)) => match self.newest.take(key) {
+                    Some(item) => item,
+                    None => continue,
+                },
                 Some(Waiting::Notice(frame)) => {
                     self.bytes -= frame.len();
                     taken += frame.len();
@@ -328,6 +343,7 @@ impl<T> Outbox<T> {
         !self.unacked.is_empty()
             || !self.ghosts.is_empty()
             || self.queue.iter().filter_map(Waiting::item).any(|item| item.class != Class::Fast)
+            || self.newest.holds_tracked()
     }
 
     /// Nobody waits any more when nothing is left to wait for; an edge that is idle must not count as stalled.
@@ -348,6 +364,7 @@ impl<T> Outbox<T> {
         for waiting in std::mem::take(&mut self.queue) {
             match waiting {
                 Waiting::Item(item) => items.push(item),
+                Waiting::Newest(key) => items.extend(self.newest.take(key)),
                 notice @ Waiting::Notice(_) => self.queue.push_back(notice),
             }
         }
@@ -398,7 +415,7 @@ impl<T> Outbox<T> {
         let unacked = self.unacked.iter_mut().map(|(_, item)| item);
         let waiting = self.queue.iter_mut().filter_map(|waiting| match waiting {
             Waiting::Item(item) => Some(item),
-            Waiting::Notice(_) => None,
+            Waiting::Newest(_) | Waiting::Notice(_) => None,
         });
         unacked.chain(waiting).find(|item| item.key == Some(key) && item.class == Class::Reliable)
     }

@@ -131,6 +131,10 @@ impl<W> Post<W> {
         }
     }
 
+    pub fn all(&self) -> impl Iterator<Item = &W> {
+        self.posted.values().map(|posted| &posted.what)
+    }
+
     pub fn get(&self, number: u64) -> Option<&W> {
         self.posted.get(&number).map(|posted| &posted.what)
     }

@@ -12,6 +12,7 @@ use tokio::sync::{Notify, watch};
 
 use super::Notification;
 use super::content::Content;
+use super::last::{LastPush, LastPushes};
 use crate::metrics;
 use crate::model::ids::NodeId;
 use crate::model::wake::Target;
@@ -88,6 +89,7 @@ pub(super) struct Shared {
     /// The journal took no writes since the thread looked.
     pub(super) unsaved: AtomicBool,
     pub(super) ended: watch::Sender<bool>,
+    pub(super) last: LastPushes,
 }
 
 impl Shared {
@@ -100,6 +102,7 @@ impl Shared {
             saved: Notify::new(),
             unsaved: AtomicBool::new(false),
             ended: watch::Sender::new(false),
+            last: LastPushes::default(),
         }
     }
 
@@ -182,6 +185,11 @@ impl PushHandle {
             event.notification = None;
             event.attended = event.attended.max(Some(how));
         });
+    }
+
+    /// What became of the last notification of a device that was not long ago.
+    pub fn last(&self, device: &NodeId) -> Option<LastPush> {
+        self.owner.shared.last.of(device)
     }
 
     /// What browsers want as `applicationServerKey`: an uncompressed point of P-256 in base64url. None when Web Push is

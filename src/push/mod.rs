@@ -21,6 +21,7 @@ mod fcm;
 mod guard;
 mod handle;
 mod kept;
+mod last;
 mod oauth;
 mod outcome;
 mod providers;
@@ -31,6 +32,7 @@ mod webhook;
 mod webpush;
 
 pub use handle::PushHandle;
+pub use last::LastPush;
 pub use queue::{OnDead, PushQueue};
 pub use token::{MAX_TOKEN, TokenError};
 

@@ -18,6 +18,7 @@ use super::complaints::Complaints;
 use super::content::Content;
 use super::handle::{Attended, PushHandle, Shared, news_bytes};
 use super::kept;
+use super::last::LastPush;
 use super::outcome::Outcome;
 use super::providers::Providers;
 use super::{Notification, Provider, PushError, PushToken};
@@ -301,13 +302,21 @@ impl Worker {
             Finished::Settled | Finished::Stale => "not needed any more".to_owned(),
         };
         let gave_up = finished == Finished::GaveUp;
+        let word = match &outcome {
+            Outcome::Sent => "sent",
+            Outcome::Retry { .. } | Outcome::Broken { .. } if gave_up => "gave_up",
+            Outcome::Retry { .. } => "retried",
+            Outcome::Broken { .. } => "broken",
+            Outcome::Dead { .. } => "dead_token",
+            Outcome::Refused { .. } => "refused",
+        };
+        count(provider, word);
+        self.shared.last.note(device, LastPush { at: self.clock.now(), provider, outcome: word.to_owned() });
         match &outcome {
             Outcome::Sent => {
-                count(provider, "sent");
                 log::debug!("pushed to {device} by {provider}: {} waiting", flight.news.pending);
             }
             Outcome::Retry { why, .. } => {
-                count(provider, if gave_up { "gave_up" } else { "retried" });
                 match provider {
                     // The operator's own provider being out of reach is news; an address of a user's is not.
                     Provider::Fcm | Provider::Apns => {
@@ -318,17 +327,14 @@ impl Worker {
                 log::debug!("push to {device} by {provider} failed ({why}): {then}");
             }
             Outcome::Broken { why } => {
-                count(provider, if gave_up { "gave_up" } else { "broken" });
                 self.complaints.say(provider.name(), &format!("push by {provider} is not set up right: {why}"));
                 log::debug!("push to {device} by {provider} failed ({why}): {then}");
             }
             Outcome::Dead { why } => {
-                count(provider, "dead_token");
                 log::info!("a token of {device} at {provider} is dead and forgotten ({why})");
                 (self.on_dead)(device.clone(), flight.target.clone());
             }
             Outcome::Refused { why } => {
-                count(provider, "refused");
                 log::debug!("push to {device} by {provider} is refused: {why}");
             }
         }

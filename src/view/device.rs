@@ -16,8 +16,8 @@ use crate::model::custody::Outcome;
 use crate::model::envelope::Encoded;
 use crate::model::frames::{self, Dispatch};
 use crate::model::ids::{ConnectionId, Millis, NodeId};
-use crate::model::lane::{Delivery, Effect, End, Kept, Lane, Options, Place};
-use crate::model::outbox::{Class, Keep};
+use crate::model::lane::{Delivery, Effect, End, Kept, Lane, LaneState, Options, Place, Sighting};
+use crate::model::outbox::{Class, Keep, Wanted};
 use crate::model::seen::Key;
 use crate::wire::frame;
 
@@ -105,6 +105,14 @@ impl Device {
         self.lock().lane.connections().collect()
     }
 
+    pub(super) fn trace(&self, wanted: Wanted<'_>) -> Vec<Sighting> {
+        self.lock().lane.trace(wanted)
+    }
+
+    pub(super) fn state(&self) -> LaneState {
+        self.lock().lane.state()
+    }
+
     /// How the edge is told to end, from its actor's start on.
     pub fn stop_by(&self, connection: ConnectionId, stop: Recipient<EdgeStop>) {
         if let Some(edge) = self.lock().edges.iter_mut().find(|edge| edge.connection == connection) {
@@ -185,6 +193,7 @@ impl View {
                 self.renumbered.lock().unwrap_or_else(PoisonError::into_inner).push(device.clone());
             }
             Effect::Duplicate => metrics::RELIABLE.duplicate.inc(),
+            Effect::Replaced => metrics::FAST_REPLACED.inc(),
             Effect::Close(connection, close) => {
                 let stop =
                     device.lock().edges.iter().find(|edge| edge.connection == connection).map(|e| e.stop.clone());

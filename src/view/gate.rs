@@ -11,7 +11,7 @@ use std::sync::{Mutex, PoisonError};
 use super::send::{Message, Payer};
 use crate::metrics;
 use crate::model::envelope::Feature;
-use crate::model::ids::NodeId;
+use crate::model::ids::{EnvelopeId, NodeId};
 use crate::model::keyed::HashMap;
 
 /// Bytes that may wait.
@@ -74,6 +74,12 @@ impl Gates {
             gate.waiting.push_back(message);
             Passage::Waits
         })
+    }
+
+    /// Whether this envelope waits at its sender's gate.
+    pub(super) fn holds(&self, sender: &NodeId, id: &EnvelopeId) -> bool {
+        let waits = |gate: &Gate| gate.waiting.iter().any(|message| message.id == *id);
+        self.any.load(Ordering::Acquire) && self.closed(|closed| closed.gates.get(sender.as_str()).is_some_and(waits))
     }
 
     /// Something is asked on behalf of `sender`.

@@ -365,6 +365,14 @@ impl Mesh {
         routes.servers().iter().all(|server| self.streams.bytes(server) == 0)
     }
 
+    /// For the figures: of each of our links, the bytes that wait for it.
+    pub fn link_levels(&self) -> Vec<(NodeId, usize)> {
+        let links = self.links.load();
+        let mut levels: Vec<_> = links.iter().map(|(peer, queue)| (peer.clone(), queue.bytes())).collect();
+        levels.sort();
+        levels
+    }
+
     /// For the figures: bytes sent to `server` that it has not acknowledged.
     pub fn unacknowledged(&self, server: &NodeId) -> usize {
         self.streams.bytes(server)

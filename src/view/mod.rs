@@ -22,6 +22,7 @@ mod posted;
 mod returning;
 mod send;
 mod sessions;
+mod trace;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -37,6 +38,7 @@ pub use places::Places;
 pub use returning::{Kept, Returning};
 pub use send::{Message, Payer};
 pub use sessions::{Published, SessionTable};
+pub use trace::OnTheWay;
 
 pub use crate::outside::{now, steady};
 

@@ -18,7 +18,7 @@ use crate::model::decide::Sender;
 use crate::model::envelope::{Envelope, Feature};
 use crate::model::frames::{Denial, Dispatch};
 use crate::model::ids::{ClientId, EnvelopeId, NodeId, SessionId};
-use crate::model::outbox::Class;
+use crate::model::outbox::{Class, Wanted};
 use crate::model::post::{Post, Subject, With};
 use crate::wire::notice::Nobody;
 
@@ -86,6 +86,18 @@ impl Posts {
         self.any.store(!open.is_empty(), Ordering::Release);
         metrics::POSTED_BYTES.set(open.bytes() as i64);
         answer
+    }
+
+    /// The sessions and clients for which it is posted.
+    pub(super) fn trace(&self, wanted: Wanted<'_>) -> Vec<String> {
+        self.open(|open| {
+            let is_it = |posted: &Posted| match &posted.what {
+                What::Session { sender, id, .. } => sender.node == *wanted.sender && id == wanted.id,
+                What::Client { item, .. } => wanted.is(item),
+            };
+            let found = open.all().filter(|posted| is_it(posted));
+            found.map(|posted| posted.what.subject().as_str().to_owned()).collect()
+        })
     }
 
     /// Something of this session is with another server, or waits: what comes now goes behind it.

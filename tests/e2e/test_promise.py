@@ -272,6 +272,32 @@ def test_fast_that_overflows_is_dropped_and_counted(server, device, raw):
     assert server.inbox(mute.node)["messages"] == []
 
 
+def test_of_fast_ones_with_a_collapse_key_only_the_newest_waits(server, device, raw):
+    """Twenty megabytes of positions for somebody who reads nothing: none is dropped for want of room, and the last one comes."""
+
+    def figures():
+        dropped = server.metric("sparkmesh_envelopes_total", feature="fast", outcome="dropped")
+        return server.metric("sparkmesh_fast_replaced_total"), dropped
+
+    sender, slow = device(unique("mover")), raw(unique("slow"), receive_buffer=1 << 16)
+    before = figures()
+    for number in range(5000):
+        sender.send(dest_id=slow.node, feature="FAST", collapse_key="at", payload=[number, "x" * 4000])
+        if number % 50 == 0:
+            sender.send(dest_id=slow.node, feature="FAST", collapse_key="mood", payload=[-1 - number])
+    sender.send(dest_id=slow.node, feature="FAST", payload="end")
+    sender.fence()
+    received = []
+    while (frame := slow.receive())["payload"] != "end":
+        received.append(frame["payload"][0])
+    positions = [number for number in received if number >= 0]
+    assert positions == sorted(positions) and positions[-1] == 4999
+    assert -1 - 4950 in received, "another key is another one"
+    replaced, dropped = figures()
+    assert replaced - before[0] == 5100 - len(received) > 1000
+    assert dropped == before[1]
+
+
 def test_an_empty_queue_takes_one_message_of_any_allowed_size(device):
     alice, bob = device(), device()
     big = "x" * 999_000

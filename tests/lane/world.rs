@@ -122,7 +122,7 @@ impl World {
             }
             Effect::Settle { ticket, outcome, .. } => self.judge.settled(ticket, outcome),
             Effect::AskLater(connection) => self.unasked.push_back((self.now + 20, connection)),
-            Effect::Count { .. } | Effect::Duplicate | Effect::Renumbered => {}
+            Effect::Count { .. } | Effect::Duplicate | Effect::Replaced | Effect::Renumbered => {}
             Effect::Forward { .. } | Effect::Elsewhere(_) => panic!("there is no other server in this world"),
             Effect::Read { from, room, generation } => self.ask_disk(Ask::Read { from, room, generation }),
             Effect::Remove(seq) => {

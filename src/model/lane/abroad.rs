@@ -15,7 +15,7 @@ use std::collections::VecDeque;
 use super::super::custody::Outcome;
 use super::super::frames::{Carried, Fate};
 use super::super::ids::{ConnectionId, Millis, NodeId, Seq};
-use super::super::outbox::{Class, Custody, Item};
+use super::super::outbox::{Class, Custody, Item, Wanted};
 use super::super::seen::Key;
 use super::catch_up::Mode;
 use super::effect::Effects;
@@ -97,6 +97,17 @@ impl<T> Elsewhere<T> {
     pub(super) fn find(&mut self, key: Key) -> Option<&mut Item<T>> {
         let way = self.way.as_mut()?;
         way.open.iter_mut().map(|(_, item)| item).find(|item| item.key == Some(key) && item.class == Class::Reliable)
+    }
+
+    /// Where it was sent, if it was and is not answered for.
+    pub(super) fn has_sent(&self, wanted: Wanted<'_>) -> Option<&Place> {
+        let way = self.way.as_ref()?;
+        way.open.iter().any(|(_, item)| wanted.is(item)).then_some(&way.place)
+    }
+
+    /// The server that serves, and how many envelopes of how many bytes are open there.
+    pub(super) fn level(&self) -> Option<(NodeId, usize, usize)> {
+        self.way.as_ref().map(|way| (way.place.server.clone(), way.open.len(), way.bytes))
     }
 
     fn denies(&self, place: &Place, now: Millis) -> bool {

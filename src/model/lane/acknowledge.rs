@@ -94,6 +94,12 @@ impl<T> Lane<T> {
         Self::settle_repeat(item, outcome, out);
     }
 
+    /// A newer one of the same sender and collapse key has taken its place.
+    pub(super) fn replaced(item: Item<T>, out: &mut Effects<T>) {
+        out.push(Effect::Replaced);
+        Self::settle_repeat(item, Outcome::Dropped, out);
+    }
+
     pub(super) fn settle_repeat(item: Item<T>, outcome: Outcome, out: &mut Effects<T>) {
         for ticket in item.ticket.into_iter().chain(item.repeats) {
             out.push(Effect::Settle { ticket, shown: item.shown.clone(), outcome });

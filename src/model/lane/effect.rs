@@ -74,6 +74,8 @@ pub enum Effect<T> {
     Renumbered,
     /// The same envelope came again.
     Duplicate,
+    /// A FAST envelope was not sent: a newer one has taken its place.
+    Replaced,
     /// Read the inbox from `from` on, about `room` bytes; answered by [`super::Lane::page`].
     Read {
         from: Seq,

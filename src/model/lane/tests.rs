@@ -101,6 +101,7 @@ impl Bench {
                 | Effect::AskLater(_)
                 | Effect::Count { .. }
                 | Effect::Duplicate
+                | Effect::Replaced
                 | Effect::Close(..) => {}
             }
         }

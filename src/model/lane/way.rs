@@ -145,7 +145,9 @@ impl<T> Lane<T> {
             items.into_iter().partition(|item| behind && item.class == Class::Reliable);
         let edge = &mut self.edges[at];
         for item in at_once {
-            edge.outbox.push(item, now);
+            if let Some(older) = edge.outbox.push_again(item, now) {
+                Self::replaced(older, out);
+            }
         }
         out.push(Effect::Wake(edge.connection));
         self.append_all(later, Why::Behind, now, out);

@@ -11,7 +11,7 @@ import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { until } from "./wait.mjs";
 
-const BINARY = process.env.SPARKMESH_BIN ?? fileURLToPath(new URL("../../../../target/debug/sparkmesh", import.meta.url));
+export const BINARY = process.env.SPARKMESH_BIN ?? fileURLToPath(new URL("../../../../target/debug/sparkmesh", import.meta.url));
 const SECRET = "a secret for tests alone";
 
 export async function freePort() {
@@ -86,6 +86,13 @@ export class Server {
     if (process_.exitCode !== null || process_.signalCode !== null) return;
     process_.kill(signal);
     await once(process_, "exit");
+  }
+
+  /** Waits until it has ended by itself. @returns {Promise<number | null>} its exit code */
+  async ended() {
+    const process_ = this.#process;
+    if (process_.exitCode === null && process_.signalCode === null) await once(process_, "exit");
+    return process_.exitCode;
   }
 
   async stop() {

@@ -7,16 +7,16 @@ const TICK: Duration = Duration::from_millis(10);
 
 /// A process to look at.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Process(pub(super) u32);
+pub struct Process(pub u32);
 
 impl Process {
     /// Processor time used so far by all its threads, in user and kernel mode.
-    pub(super) fn cpu(self) -> Option<Duration> {
+    pub fn cpu(self) -> Option<Duration> {
         cpu_of(&std::fs::read_to_string(format!("/proc/{}/stat", self.0)).ok()?)
     }
 
     /// Resident memory, in bytes.
-    pub(super) fn resident(self) -> Option<u64> {
+    pub fn resident(self) -> Option<u64> {
         resident_of(&std::fs::read_to_string(format!("/proc/{}/status", self.0)).ok()?)
     }
 }
