@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -152,7 +152,7 @@ fn assemble(disk: Arc<Disk>, outbox: usize, mut random: Random) -> Arc<Site> {
     let doubtful = sessions::load(&*disk, &view).unwrap();
     let limits = Limits { bytes: 64 << 20, count: 100_000, age_ms: 30 * 86_400_000 };
     let hands = desk.hands(view.clone(), limits, Arc::new(|_| {}), Content::Hidden).unwrap();
-    let standing = Arc::new(Standing::new(10_000, Company::Expected));
+    let standing = Arc::new(Standing::new(10_000, 1000, Company::Expected));
     let server = identity.node.clone();
     let node = Node::new(Setup {
         view: view.clone(),
@@ -172,6 +172,7 @@ fn assemble(disk: Arc<Disk>, outbox: usize, mut random: Random) -> Arc<Site> {
     actix::spawn(look(hands, random));
     let limits = config::Limits {
         max_connections: 10_000,
+        admission_rate: 1000,
         max_message_bytes: 1_000_000,
         rate_frames: 20_000,
         rate_bytes: 64_000_000,
@@ -180,7 +181,7 @@ fn assemble(disk: Arc<Disk>, outbox: usize, mut random: Random) -> Arc<Site> {
         inbox_max_age: Duration::from_hours(720),
         outbox_max_bytes: outbox,
     };
-    Arc::new(Site { server, view, home, sessions, node, standing, limits })
+    Arc::new(Site { server, view, home, sessions, node, standing, limits, spent: Mutex::default() })
 }
 
 /// The committer: what waits is planned, is on its way to the disk for a while, and then is answered.
