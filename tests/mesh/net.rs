@@ -357,7 +357,7 @@ fn text(frame: &Bytes) -> String {
 }
 
 fn about() -> About {
-    let load = Load { connections: 0, max_connections: 100 };
+    let load = Load { connections: 0, max_connections: 100, per_second: 1000 };
     About { address: Address::default(), load, standing: Standing::Serving, epoch: 1 }
 }
 
