@@ -59,7 +59,7 @@ fn record(n: usize, linked: usize, number: u64) -> Record {
         proxy_80_port: None,
         region: Some("eu-central".to_owned()),
     };
-    let load = Load { connections: HERE as u64, max_connections: 100_000, per_second: 100 };
+    let load = Load { connections: HERE as u64, max_connections: 100_000, per_second: 1000 };
     Record {
         server: server(n),
         incarnation: Incarnation(3),

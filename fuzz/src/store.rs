@@ -5,7 +5,8 @@ mod ledger;
 #[path = "../../src/store/sled/value.rs"]
 mod value;
 
-use ledger::{Committed, Plan};
+use super::Table;
+use ledger::{Committed, Plan, Sum};
 use value::{Head, chunk_key, chunks, split_chunk_key};
 
 pub fn any(data: &[u8]) {
@@ -25,6 +26,8 @@ pub fn any(data: &[u8]) {
     if let Some((key, generation, number)) = split_chunk_key(data) {
         assert_eq!(chunk_key(key, generation, number), data);
     }
+    let sum = Sum::default().with(Table::Inbox, b"key", data);
+    assert_eq!(sum.without(Table::Inbox, b"key", data), Sum::default());
     let committed = Committed::decode(data);
     if let Some(committed) = committed {
         assert_eq!(committed.encode(), data);

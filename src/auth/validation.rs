@@ -51,7 +51,7 @@ pub struct Invitation {
 
 impl Invitation {
     /// When its bearer was to come.
-    pub fn from(self) -> Millis {
+    pub fn due(self) -> Millis {
         Millis(self.expiry.0.saturating_sub(LIFETIME_MS))
     }
 }
@@ -293,7 +293,7 @@ mod tests {
         let later = NOW.plus(100_000);
         let key = keys.issue(&id("alice"), later, [1; 16]);
         let read = |now| keys.0.read(Incarnation(7), &key, &id("alice"), now);
-        assert_eq!(read(NOW).map(Invitation::from), Ok(later), "who comes early is known to");
+        assert_eq!(read(NOW).map(Invitation::due), Ok(later), "who comes early is known to");
         assert_eq!(read(later.plus(60_001)), Err(AuthError::ValidationExpired));
     }
 

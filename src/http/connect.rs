@@ -48,7 +48,7 @@ pub(super) async fn through(
     }
     let judged = judge(door, state, key, params);
     if let Ok((_, invitation)) = &judged {
-        state.admission.admit(invitation.map(Invitation::from), now())?;
+        state.admission.admit(invitation.map(Invitation::due), now())?;
     }
     let used_up = judged.and_then(|(identity, invitation)| {
         invitation.map_or(Ok(()), |invitation| state.validation.redeem(invitation, now()))?;

@@ -57,7 +57,7 @@ impl Committed {
 
     /// Whether a store that holds `found` has all that this commit left, and nothing but a beginning of the next.
     pub(super) fn allows(self, found: Sum, plan: Option<&Plan>) -> bool {
-        let next = |plan: &Plan| plan.number == self.number + 1 && plan.sums.contains(&found);
+        let next = |plan: &Plan| self.number.checked_add(1) == Some(plan.number) && plan.sums.contains(&found);
         found == self.sum || plan.is_some_and(next)
     }
 }
