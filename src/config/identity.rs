@@ -174,7 +174,10 @@ impl DataDir {
             None => incarnation,
             Some(text) => {
                 let last: u64 = text.parse().map_err(|_| self.damaged(EPOCH))?;
-                last.saturating_add(1).max(incarnation)
+                let epoch = last.saturating_add(1).max(incarnation);
+                // This life numbers in it: the next one must not.
+                self.write(EPOCH, &epoch.to_string())?;
+                epoch
             }
         };
         Ok(ServerIdentity { node, incarnation, cluster, members, epoch })

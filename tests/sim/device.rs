@@ -145,7 +145,7 @@ impl Device {
             let (up, down) = self.chance(|r| (Pipe::new(64, delay, r.fork()), Pipe::new(room, delay, r.fork())));
             life.holds(&up);
             life.holds(&down);
-            let opened = self.open(&world, &life, up.clone(), down.clone());
+            let opened = self.open(&life, up.clone(), down.clone());
             match timeout(Duration::from_secs(8), opened).await {
                 Ok(Ok(Ok(()))) => {
                     let number = world.next_connection();
@@ -164,8 +164,8 @@ impl Device {
         }
     }
 
-    fn open(&self, world: &World, life: &Rc<Life>, up: Pipe, down: Pipe) -> oneshot::Receiver<Result<(), String>> {
-        let client: Option<ClientId> = self.client.map(|client| world.client(client));
+    fn open(&self, life: &Rc<Life>, up: Pipe, down: Pipe) -> oneshot::Receiver<Result<(), String>> {
+        let client: Option<ClientId> = self.client.map(World::client);
         let sender = Sender { node: self.id.clone(), client, role: Role::Device };
         let newcomer = Newcomer { sender, replay: self.manner.replay, acks: self.manner.acks };
         let (opened, answer) = oneshot::channel();
@@ -225,7 +225,7 @@ impl Device {
         loop {
             let next = self.outgoing.borrow().front().copied();
             if let Some(envelope) = next {
-                if !up.write(frames::text(&self.frame(&world, envelope))).await {
+                if !up.write(frames::text(&Self::frame(&world, envelope))).await {
                     return;
                 }
                 self.outgoing.borrow_mut().pop_front();
@@ -241,19 +241,19 @@ impl Device {
         }
     }
 
-    fn frame(&self, world: &World, number: Number) -> String {
+    fn frame(world: &World, number: Number) -> String {
         let envelope = world.envelope(number);
         let mut frame = json!({
-            "type": if envelope.class == Class::Fast { 0 } else { 1 },
+            "type": i64::from(envelope.class == Class::Reliable),
             "reference": number.to_string(),
             "payload": { "n": number, "fill": ".".repeat(envelope.fill) },
         });
         match envelope.dest {
             Dest::Device(device) => frame["dest_id"] = json!(format!("d{device}")),
-            Dest::Client(client) => frame["dest_client_id"] = json!(world.client(client).as_str()),
-            Dest::Session(session) => frame["dest_session_id"] = json!(world.session(session).as_str()),
+            Dest::Client(client) => frame["dest_client_id"] = json!(World::client(client).as_str()),
+            Dest::Session(session) => frame["dest_session_id"] = json!(World::session(session).as_str()),
             Dest::Member(session, member) => {
-                frame["dest_session_id"] = json!(world.session(session).as_str());
+                frame["dest_session_id"] = json!(World::session(session).as_str());
                 frame["dest_id"] = json!(world.shown(session, member));
             }
         }

@@ -67,7 +67,12 @@ impl Disk {
     pub(crate) fn begin(&self) -> ServerIdentity {
         let mut files = self.files.lock().unwrap();
         files.incarnation += 1;
-        let epoch = if files.epoch == 0 { files.incarnation } else { (files.epoch + 1).max(files.incarnation) };
+        let epoch = if files.epoch == 0 {
+            files.incarnation
+        } else {
+            files.epoch = (files.epoch + 1).max(files.incarnation);
+            files.epoch
+        };
         ServerIdentity {
             node: self.server.clone(),
             incarnation: files.incarnation,

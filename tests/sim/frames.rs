@@ -38,11 +38,11 @@ fn frame(kind: u8, payload: &[u8]) -> Bytes {
     match payload.len() {
         len @ 0..126 => out.put_u8(MASKED | len as u8),
         len @ 126..=0xFFFF => {
-            out.put_u8(MASKED | 126);
+            out.put_u8(MASKED | 0x7E);
             out.put_u16(len as u16);
         }
         len => {
-            out.put_u8(MASKED | 127);
+            out.put_u8(MASKED | 0x7F);
             out.put_u64(len as u64);
         }
     }

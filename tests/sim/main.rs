@@ -118,6 +118,13 @@ fn with_several_servers_in_trouble_nothing_confirmed_is_lost() {
     all(1..=8, Profile::Many);
 }
 
+/// A server that died twice before it met another one began both lives in the same epoch of its sessions' order.
+#[test]
+fn seeds_that_have_found_something() {
+    all([31].into_iter(), Profile::Many);
+    all([32].into_iter(), Profile::One);
+}
+
 #[test]
 fn a_seed_makes_the_same_world_again_here_and_in_another_process() {
     for seed in [3, 17] {

@@ -108,5 +108,11 @@ fn device(profile: Profile, clients: usize, random: &mut Random) -> (Manner, Opt
 }
 
 fn members(devices: usize, random: &mut Random) -> Vec<(usize, bool)> {
-    (0..devices).filter_map(|device| random.percent(65).then(|| (device, random.percent(30)))).collect()
+    let mut members = Vec::new();
+    for device in 0..devices {
+        if random.percent(65) {
+            members.push((device, random.percent(30)));
+        }
+    }
+    members
 }

@@ -178,7 +178,7 @@ fn assemble(disk: Arc<Disk>, outbox: usize, mut random: Random) -> Arc<Site> {
         rate_bytes: 64_000_000,
         inbox_max_bytes: limits.bytes,
         inbox_max_count: limits.count,
-        inbox_max_age: Duration::from_hours(720),
+        inbox_max_age: Duration::from_secs(30 * 86_400),
         outbox_max_bytes: outbox,
     };
     Arc::new(Site { server, view, home, sessions, node, standing, limits, spent: Mutex::default() })

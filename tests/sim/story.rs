@@ -47,7 +47,7 @@ fn say(world: &World) {
     let from = world.chance(|random| random.pick(world.devices.len()));
     let dest = world.chance(|random| match random.pick(10) {
         0 | 1 => Dest::Client(random.pick(world.plan.clients)),
-        2 | 3 | 4 => Dest::Session(random.pick(world.plan.sessions.len())),
+        2..=4 => Dest::Session(random.pick(world.plan.sessions.len())),
         5 => Dest::Member(random.pick(world.plan.sessions.len()), 0),
         _ => Dest::Device(random.pick(world.devices.len())),
     });
@@ -262,7 +262,8 @@ async fn rest(world: &World, patience: u64) {
             return;
         }
         if now - begun > MOST {
-            world.offends(format!("it does not come to rest (devices there: {is_there}, whole: {})", world.is_whole()));
+            world
+                .offends(&format!("it does not come to rest (devices there: {is_there}, whole: {})", world.is_whole()));
             return;
         }
     }
@@ -279,8 +280,10 @@ fn look_at_bounds(world: &World) {
             // under way to another server.
             let most = (edges + 1) * (2 * view.outbox_limit() + LARGEST);
             if bytes > most {
-                world
-                    .offends(format!("BOUND: the lane of {} at s{at} has {bytes} bytes in {edges} edges", device.id()));
+                world.offends(&format!(
+                    "BOUND: the lane of {} at s{at} has {bytes} bytes in {edges} edges",
+                    device.id()
+                ));
             }
         });
     }

@@ -99,7 +99,7 @@ impl World {
         for way in world.plan.links.clone() {
             tokio::task::spawn_local(world.clone().keep_linked(way));
         }
-        world.until("all servers know each other", |world| world.is_whole()).await;
+        world.until("all servers know each other", Self::is_whole).await;
         for device in &world.devices {
             tokio::task::spawn_local(device.clone().live(world.clone()));
         }
@@ -125,7 +125,7 @@ impl World {
         self.note(Event::World(what.into()));
     }
 
-    pub(crate) fn offends(&self, what: String) {
+    pub(crate) fn offends(&self, what: &str) {
         self.offences.borrow_mut().push(format!("{what}, at {} ms", self.now()));
     }
 
@@ -147,11 +147,11 @@ impl World {
         self.connections.get()
     }
 
-    pub(crate) fn client(&self, client: usize) -> ClientId {
+    pub(crate) fn client(client: usize) -> ClientId {
         format!("c{client}").parse().unwrap()
     }
 
-    pub(crate) fn session(&self, session: usize) -> SessionId {
+    pub(crate) fn session(session: usize) -> SessionId {
         format!("room{session}").parse().unwrap()
     }
 
@@ -298,7 +298,7 @@ impl World {
                 (self.devices[*device].id.clone(), mask)
             };
             let draft = Draft {
-                id: Naming::Chosen(self.session(at)),
+                id: Naming::Chosen(Self::session(at)),
                 owner: None,
                 mask: Mask::Named,
                 members: members.iter().map(mask).collect(),
