@@ -1,5 +1,5 @@
-// Compiles the package into dist/, and bundles it for the pages of the server. `--bundle-only FILE` writes just the
-// bundle, elsewhere.
+// Compiles the package into dist/, and bundles it for the pages of the server. `--package-only` leaves the bundle as it is;
+// `--bundle-only FILE` writes just the bundle, elsewhere.
 import { execFileSync } from "node:child_process";
 import { copyFileSync, rmSync } from "node:fs";
 import { createRequire } from "node:module";
@@ -17,15 +17,17 @@ if (option !== "--bundle-only") {
   // A package carries its licences with it.
   for (const licence of ["LICENSE-MIT", "LICENSE-APACHE"]) copyFileSync(join(root, "../..", licence), join(root, licence));
 }
-await build({
-  absWorkingDir: root,
-  entryPoints: ["src/index.ts"],
-  outfile: elsewhere ?? join(root, "../../web/chat/sparkmesh.js"),
-  bundle: true,
-  format: "esm",
-  target: "es2022",
-  platform: "browser",
-  legalComments: "none",
-  banner: { js: "// Made from clients/js by `npm run build`: change it there." },
-  logLevel: "warning",
-});
+if (option !== "--package-only") {
+  await build({
+    absWorkingDir: root,
+    entryPoints: ["src/index.ts"],
+    outfile: elsewhere ?? join(root, "../../web/chat/sparkmesh.js"),
+    bundle: true,
+    format: "esm",
+    target: "es2022",
+    platform: "browser",
+    legalComments: "none",
+    banner: { js: "// Made from clients/js by `npm run build`: change it there." },
+    logLevel: "warning",
+  });
+}
