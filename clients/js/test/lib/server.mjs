@@ -64,7 +64,7 @@ export class Server {
   async run() {
     // Alone it makes a secret of its own with `--dev`; servers of a mesh must have the same.
     const isAlone = this.flags.includes("--dev") && !this.flags.includes("--peer");
-    const secret = isAlone ? [] : ["--secret-file", this.secretFile];
+    const secret = isAlone || this.flags.includes("--secret-file") ? [] : ["--secret-file", this.secretFile];
     const flags = ["serve", "--port", String(this.port), "--data-dir", join(this.#directory, "data"), ...secret, ...this.flags];
     const process_ = spawn(BINARY, flags, { stdio: ["ignore", "pipe", "pipe"] });
     this.#process = process_;
