@@ -133,7 +133,7 @@ export class Graph {
       group.setAttribute("class", classes.filter(Boolean).join(" "));
       group.setAttribute("transform", `translate(${x.toFixed(1)} ${y.toFixed(1)})`);
       group.setAttribute("aria-pressed", String(server.name === this.#chosen));
-      group.setAttribute("aria-label", `Server ${server.name}: ${STANDINGS[server.standing]}; ${server.devices === 1 ? "one device" : `${server.devices} devices`}${mark ? `; ${mark}` : ""}`);
+      say(group.querySelector("title"), `Server ${server.name}: ${STANDINGS[server.standing]}; ${server.devices === 1 ? "one device" : `${server.devices} devices`}${mark ? `; ${mark}` : ""}`);
       const part = (name) => group.querySelector(`.${name}`);
       part("disc").setAttribute("r", radius);
       part("halo").setAttribute("r", radius + 7);
@@ -197,8 +197,9 @@ export class Graph {
       },
     });
     group.append(
+      drawn("title", {}),
       drawn("circle", { class: "halo" }), drawn("circle", { class: "disc" }), drawn("circle", { class: "rim", transform: "rotate(-90)" }),
-      // Its label says all of it.
+      // The title says all of it.
       drawn("g", { "aria-hidden": "true" }, drawn("text", { class: "inside" }), drawn("text", { class: "name" }), drawn("text", { class: "below" })),
     );
     return group;
