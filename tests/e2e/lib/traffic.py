@@ -86,6 +86,8 @@ class Talker:
                         await socket.close()
             except (OSError, WebSocketException, TimeoutError, asyncio.TimeoutError, ValueError):
                 pass
+            except Exception as error:  # noqa: BLE001 (a device that ends of a fault of ours looks like mail that is lost)
+                self.history.note(f"{self.node} stumbled: {error!r}")
             if self.wanted:
                 away = PLAIN.away if self.traffic.calm else self.kind.away
                 await asyncio.sleep(self.pause or self.chance.uniform(*away))
